@@ -1,0 +1,330 @@
+//! Steps: one node each of the step graph, in the shape of BuildKit's LLB (`solver/pb/ops.proto`).
+
+use crate::encode::Encoder;
+use crate::{Digest, Platform, StepId};
+
+/// One node of the step graph: an operation, what it takes in and what it runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What is done.
+    pub operation: Operation,
+    /// The outputs of other steps that it takes in; operations refer to them by position.
+    pub inputs: Vec<Input>,
+    /// What it runs on; absent where that makes no difference.
+    pub platform: Option<Platform>,
+    /// What people see of it and how it is handled; no part of its digest.
+    pub metadata: Metadata,
+}
+
+/// One output of an earlier step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// The step.
+    pub step: StepId,
+    /// Which of its outputs, counted from 0.
+    pub output: u32,
+}
+
+/// What is known of a step beside what it does. Two steps that differ only here are the same step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The line shown to people, such as `[build 2/4] RUN make`.
+    pub name: String,
+    /// Where in the Dockerfile it was written.
+    pub span: Option<SourceSpan>,
+    /// The stage that it belongs to, by name or else by number.
+    pub stage: Option<String>,
+    /// Run it even where a cache entry fits.
+    pub ignore_cache: bool,
+}
+
+/// A range of bytes of the Dockerfile, end exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceSpan {
+    /// The first byte.
+    pub start: usize,
+    /// The byte behind the last.
+    pub end: usize,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Bring something in from outside; takes no inputs.
+    Source(Source),
+    /// Run a command in a sandbox (LLB `ExecOp`).
+    Exec(Exec),
+    /// Change files without running anything (LLB `FileOp`), one action after the other.
+    File(Vec<FileAction>),
+}
+
+/// Where something comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An image for one platform.
+    Image {
+        /// The reference that a user wrote, normalised: where to fetch it, and no part of the digest.
+        reference: String,
+        /// Its identity: the digest of its manifest, or that of its config where it was built here.
+        digest: Digest,
+    },
+    /// A directory of the machine that kiln runs on: the build context, or one named by `--build-context`.
+    /// Never known by its definition, always by content.
+    Local {
+        /// The name of the context; the main one is `context`.
+        name: String,
+    },
+}
+
+/// A command to run (LLB `ExecOp`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The environment, `NAME=value` each, in order.
+    pub env: Vec<String>,
+    /// The working directory, absolute.
+    pub cwd: String,
+    /// `user[:group]`, by name or number; empty for root.
+    pub user: String,
+    /// What is mounted; the one at `/` is the root and comes first.
+    pub mounts: Vec<Mount>,
+    /// Which network it sees.
+    pub network: Network,
+    /// How it is confined.
+    pub security: Security,
+}
+
+/// One mount of an [`Exec`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Where, absolute.
+    pub destination: String,
+    /// Whether writing fails.
+    pub readonly: bool,
+    /// Which output of the step carries what the mount holds afterwards; none where that is thrown away.
+    pub output: Option<u32>,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A directory of an input, or an empty one where there is none.
+    Bind {
+        /// The position of the input.
+        input: Option<usize>,
+        /// The path in it.
+        selector: String,
+    },
+}
+
+/// The network of an [`Exec`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// What the builder gives by default.
+    #[default]
+    Default,
+    /// The network of the host.
+    Host,
+    /// Loopback alone.
+    None,
+}
+
+/// The confinement of an [`Exec`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// Docker's default capabilities, masked paths and filters.
+    #[default]
+    Sandbox,
+    /// Hardly any.
+    Insecure,
+}
+
+/// One action of a file operation, as in LLB: positions below the number of the step's inputs mean those
+/// inputs, the ones from there on the results of earlier actions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileAction {
+    /// The tree that it changes; an empty one where there is none.
+    pub base: Option<usize>,
+    /// The tree that it reads from (copy alone).
+    pub from: Option<usize>,
+    /// Which output of the step carries the changed tree; none where a later action goes on with it.
+    pub output: Option<u32>,
+    /// What it does.
+    pub kind: FileActionKind,
+}
+
+/// What a [`FileAction`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileActionKind {
+    /// Copies files (`COPY`, `ADD`).
+    Copy(CopyAction),
+    /// Makes a directory (`WORKDIR`).
+    Mkdir(MkdirAction),
+}
+
+/// Copies what one pattern matches (LLB `FileActionCopy`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyAction {
+    /// What is copied: an absolute path in the tree read from; a trailing `/` is kept as written.
+    pub source: String,
+    /// Where to: an absolute path; with a trailing `/` it is a directory.
+    pub destination: String,
+    /// The owner of all that is copied; uid 0 and gid 0 of a local context, or the source's own, where absent.
+    pub owner: Option<Owner>,
+    /// The permission bits of all that is copied (`07777`); the source's own where absent.
+    pub mode: Option<u32>,
+    /// Whether `* ? [` in `source` are wildcards (Go's `filepath.Match`).
+    pub wildcard: bool,
+    /// Whether a wildcard that matches nothing is fine.
+    pub allow_empty_wildcard: bool,
+    /// Whether an archive is unpacked instead of copied (`ADD` of a local tar file, compressed or not).
+    pub unpack: bool,
+    /// Whether a directory gives its contents rather than itself.
+    pub contents_only: bool,
+    /// Patterns, as in `.dockerignore`, of what is left out, relative to the root of the tree read from.
+    pub exclude: Vec<String>,
+}
+
+/// Makes a directory and the ones above it that are not there (LLB `FileActionMkDir` with `makeParents`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MkdirAction {
+    /// Absolute.
+    pub path: String,
+    /// The permission bits.
+    pub mode: u32,
+    /// Root where absent.
+    pub owner: Option<Owner>,
+}
+
+/// An owner as written, to be looked up in the tree that is changed (LLB `ChownOpt`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: UserRef,
+    /// The group; the user's own, or the number of the user, where absent.
+    pub group: Option<UserRef>,
+}
+
+/// A user or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserRef {
+    /// By number.
+    Id(u32),
+    /// By a name in `/etc/passwd` or `/etc/group` of the tree that is changed.
+    Name(String),
+}
+
+impl Operation {
+    /// Whether the operation brings something in from outside, and so is not recorded.
+    pub fn is_source(&self) -> bool {
+        matches!(self, Self::Source(_))
+    }
+
+    /// Whether its digest names its result for good. A local directory's does not: it is known by content.
+    pub fn has_identity(&self) -> bool {
+        !matches!(self, Self::Source(Source::Local { .. }))
+    }
+
+    fn encode(&self, encoder: &mut Encoder) {
+        match self {
+            Self::Source(Source::Image { reference: _, digest }) => encoder.tag("source.image").digest(digest),
+            Self::Source(Source::Local { name }) => encoder.tag("source.local").text(name),
+            Self::Exec(exec) => {
+                encoder.tag("exec");
+                exec.encode(encoder);
+                encoder
+            }
+            Self::File(actions) => {
+                encoder.tag("file").number(actions.len() as u64);
+                for action in actions {
+                    action.encode(encoder);
+                }
+                encoder
+            }
+        };
+    }
+}
+
+impl Exec {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.texts(&self.args).texts(&self.env).text(&self.cwd).text(&self.user);
+        encoder.number(self.mounts.len() as u64);
+        for mount in &self.mounts {
+            match &mount.kind {
+                MountKind::Bind { input, selector } => {
+                    encoder.tag("bind").position(*input).text(selector);
+                }
+            }
+            encoder.text(&mount.destination).flag(mount.readonly).position(mount.output.map(|output| output as usize));
+        }
+        encoder.tag(match self.network {
+            Network::Default => "network.default",
+            Network::Host => "network.host",
+            Network::None => "network.none",
+        });
+        encoder.tag(match self.security {
+            Security::Sandbox => "security.sandbox",
+            Security::Insecure => "security.insecure",
+        });
+    }
+}
+
+impl FileAction {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.position(self.base).position(self.from).position(self.output.map(|output| output as usize));
+        match &self.kind {
+            FileActionKind::Copy(copy) => {
+                encoder.tag("copy").text(&copy.source).text(&copy.destination);
+                encode_owner(copy.owner.as_ref(), encoder);
+                encoder.position(copy.mode.map(|mode| mode as usize));
+                encoder.flag(copy.wildcard).flag(copy.allow_empty_wildcard).flag(copy.unpack);
+                encoder.flag(copy.contents_only).texts(&copy.exclude);
+            }
+            FileActionKind::Mkdir(mkdir) => {
+                encoder.tag("mkdir").text(&mkdir.path).number(u64::from(mkdir.mode));
+                encode_owner(mkdir.owner.as_ref(), encoder);
+            }
+        }
+    }
+}
+
+fn encode_owner(owner: Option<&Owner>, encoder: &mut Encoder) {
+    let Some(owner) = owner else {
+        encoder.tag("owner.none");
+        return;
+    };
+    encoder.tag("owner");
+    for reference in [Some(&owner.user), owner.group.as_ref()] {
+        match reference {
+            Some(UserRef::Id(id)) => encoder.tag("id").number(u64::from(*id)),
+            Some(UserRef::Name(name)) => encoder.tag("name").text(name),
+            None => encoder.tag("same"),
+        };
+    }
+}
+
+impl Step {
+    /// The digest of what the step does, without its inputs: the SHA-256 of one canonical encoding.
+    pub fn own_digest(&self) -> Digest {
+        let mut encoder = Encoder::new("kiln.step.v1");
+        self.operation.encode(&mut encoder);
+        match &self.platform {
+            Some(platform) => encoder.tag("platform").text(&platform.to_string()),
+            None => encoder.tag("platform.any"),
+        };
+        encoder.finish()
+    }
+
+    /// A step of this operation without inputs, on any platform.
+    pub fn new(operation: Operation, name: impl Into<String>) -> Self {
+        Self {
+            operation,
+            inputs: Vec::new(),
+            platform: None,
+            metadata: Metadata { name: name.into(), ..Metadata::default() },
+        }
+    }
+}

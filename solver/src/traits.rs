@@ -1,0 +1,152 @@
+//! What the solver asks of the rest of kiln.
+
+use std::fmt;
+
+use crate::{Cancel, Digest, Key, Step, StepId};
+
+/// One layer of a tree, named by the digest of its uncompressed archive (OCI: diffID).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Layer {
+    /// The digest.
+    pub diff_id: Digest,
+    /// Where its bytes come from.
+    pub origin: Origin,
+}
+
+/// Where the bytes of a [`Layer`] come from, should they not be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// From a step; only running it again would bring them back.
+    Built,
+    /// From an image; they can be fetched again.
+    Image,
+}
+
+/// What a step produced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A tree: layers, the lowest first. None at all is the empty tree.
+    Layers(Vec<Layer>),
+    /// A directory of this machine, by the name of its context.
+    Local(String),
+}
+
+/// One step to carry out.
+pub struct Job<'a> {
+    /// Which one.
+    pub id: StepId,
+    /// What to do.
+    pub step: &'a Step,
+    /// What its inputs are, by position.
+    pub inputs: &'a [Output],
+    /// Tells when to stop.
+    pub cancel: &'a Cancel,
+    /// Is told what the step prints.
+    pub observer: &'a dyn Observer,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug)]
+pub enum StepError {
+    /// The command ended with this exit code, not 0.
+    ExitCode(i32),
+    /// The command was killed by the signal of this number.
+    Signal(i32),
+    /// The build was asked to stop.
+    Cancelled,
+    /// Anything else.
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExitCode(code) => write!(formatter, "exit code {code}"),
+            Self::Signal(number) => write!(formatter, "killed by signal {number}"),
+            Self::Cancelled => formatter.write_str("cancelled"),
+            Self::Other(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for StepError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Other(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl StepError {
+    /// Wraps any error.
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Carries steps out.
+pub trait Worker: Sync {
+    /// The digest of what `step` sees of its input at this position: two inputs with the same digest must
+    /// be the same to the step. `None` where that is not known.
+    ///
+    /// # Errors
+    /// When the input cannot be read, or lacks what the step asks of it.
+    fn content(&self, step: &Step, input: usize, output: &Output, cancel: &Cancel)
+    -> Result<Option<Digest>, StepError>;
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever kept it from succeeding; nothing of a failed step may be left behind.
+    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError>;
+}
+
+/// Remembers what steps produced.
+pub trait Records: Sync {
+    /// What a step with this key produced, if it is known and every byte of it is still to be had.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    fn find(&self, key: &Key) -> Result<Option<Vec<Output>>, StepError>;
+
+    /// Remembers what a step produced, under each of these keys.
+    ///
+    /// # Errors
+    /// When the records cannot be written.
+    fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError>;
+}
+
+/// Which key a cache entry was found under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hit {
+    /// The definition key: nothing before the step changed.
+    Definition,
+    /// The content key: what came before changed, but gave the same files.
+    Content,
+    /// Not looked up: a later step's entry made it unnecessary.
+    Unneeded,
+}
+
+/// Where a step prints to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Is told what happens, from any thread.
+pub trait Observer: Sync {
+    /// A step starts to run.
+    fn started(&self, _id: StepId) {}
+    /// A step need not run.
+    fn cached(&self, _id: StepId, _hit: Hit) {}
+    /// A step printed these bytes, whole lines or not.
+    fn log(&self, _id: StepId, _stream: LogStream, _bytes: &[u8]) {}
+    /// A step ran and succeeded.
+    fn finished(&self, _id: StepId) {}
+    /// A step ran and did not succeed, or was stopped.
+    fn failed(&self, _id: StepId, _error: &StepError) {}
+}
