@@ -1,6 +1,15 @@
-//! Solving a graph: keys first, then, from the targets down, whatever the cache does not have.
+//! Solving a graph, in three passes: the keys of everything needed; a plan, from the targets down, of what the
+//! cache does not have; and the carrying out of that plan, in parallel where nothing stands in the way.
+//!
+//! The first two passes run no step but those that bring in a local directory, so a build that is cached as a
+//! whole costs one look-up for each target.
 
-use crate::{Cancel, Graph, Observer, Output, Records, StepError, StepId, Worker};
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::key::KeyPart;
+use crate::{Cancel, Digest, Graph, Hit, Job, Key, Observer, Output, Records, Step, StepError, StepId, Worker};
 
 /// A step that kept its build from succeeding.
 #[derive(Debug)]
@@ -11,11 +20,24 @@ pub struct SolveError {
     pub error: StepError,
 }
 
-/// Brings about the outputs of these steps, running what the cache does not have, in parallel where nothing
-/// stands in the way.
+impl std::fmt::Display for SolveError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(formatter)
+    }
+}
+
+impl std::error::Error for SolveError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Brings about the outputs of these steps, in the order asked for.
 ///
 /// # Errors
-/// The first step that failed; by then every other one has ended, too, and the finished ones are recorded.
+/// The first step that failed, or was stopped because `cancel` was requested. A failure requests `cancel`
+/// itself, to stop the rest; by the time it is returned every other step has ended, too, and what finished is
+/// recorded.
 pub fn solve(
     graph: &Graph,
     targets: &[StepId],
@@ -24,6 +46,258 @@ pub fn solve(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Vec<Vec<Output>>, SolveError> {
-    let _ = (graph, targets, worker, records, observer, cancel);
-    todo!("the scheduler")
+    let solver = Solver { graph, worker, records, observer, cancel };
+    let needed = graph.needed(targets);
+    let keys = solver.find_keys(&needed)?;
+    let plan = solver.plan(&needed, targets, &keys)?;
+    let outputs = solver.carry_out(plan, &keys)?;
+    let made = |target: &StepId| {
+        let missing = || solver.fail(*target, StepError::other("the step was never reached"));
+        outputs.get(target).cloned().ok_or_else(missing)
+    };
+    targets.iter().map(made).collect()
+}
+
+#[derive(Clone, Copy)]
+struct Solver<'a> {
+    graph: &'a Graph,
+    worker: &'a dyn Worker,
+    records: &'a dyn Records,
+    observer: &'a dyn Observer,
+    cancel: &'a Cancel,
+}
+
+/// What the first pass finds out.
+#[derive(Default)]
+struct Keys {
+    /// The definition keys of the steps that have one: all but local directories.
+    of: HashMap<StepId, Key>,
+    /// Local directories, the only outputs known before the plan is made.
+    local: HashMap<StepId, Vec<Output>>,
+    /// The digests of what steps select of local directories, by step and position of the input.
+    selected: HashMap<(StepId, usize), Digest>,
+    /// Steps told to ignore the cache and all that build on them. The definition of the latter says nothing
+    /// about what the former will produce this time.
+    unsettled: HashSet<StepId>,
+}
+
+/// What the second pass decides.
+struct Plan {
+    /// What is known already.
+    outputs: HashMap<StepId, Vec<Output>>,
+    /// The steps to carry out, in a topological order.
+    pending: Vec<StepId>,
+}
+
+enum Found {
+    InCache(Vec<Output>),
+    Made(Vec<Output>),
+}
+
+impl<'a> Solver<'a> {
+    fn find_keys(self, needed: &[StepId]) -> Result<Keys, SolveError> {
+        let mut keys = Keys::default();
+        for &id in needed {
+            let step = self.graph.step(id);
+            let fail = |error| self.fail(id, error);
+            if step.metadata.ignore_cache || step.inputs.iter().any(|input| keys.unsettled.contains(&input.step)) {
+                keys.unsettled.insert(id);
+            }
+            if !step.operation.has_identity() {
+                self.observer.started(id);
+                let outputs = self.run(id, &[]).map_err(fail)?;
+                self.observer.finished(id);
+                keys.local.insert(id, outputs);
+                continue;
+            }
+            let mut parts = Vec::with_capacity(step.inputs.len());
+            for (position, input) in step.inputs.iter().enumerate() {
+                let part = match keys.of.get(&input.step) {
+                    Some(key) => Some(KeyPart::Key(*key, input.output)),
+                    None => self.select(id, position, &mut keys).map_err(fail)?.map(KeyPart::Content),
+                };
+                parts.extend(part);
+            }
+            if parts.len() == step.inputs.len() {
+                keys.of.insert(id, Key::of(&self.graph.own(id), &parts));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The digest of what a step selects of a local directory; none of anything else that has no key.
+    fn select(self, id: StepId, position: usize, keys: &mut Keys) -> Result<Option<Digest>, StepError> {
+        let step = self.graph.step(id);
+        let input = step.inputs[position];
+        let Some(outputs) = keys.local.get(&input.step) else { return Ok(None) };
+        let digest = self.worker.content(step, position, output(outputs, input.output)?, self.cancel)?;
+        if let Some(digest) = digest {
+            keys.selected.insert((id, position), digest);
+        }
+        Ok(digest)
+    }
+
+    fn plan(self, needed: &[StepId], targets: &[StepId], keys: &Keys) -> Result<Plan, SolveError> {
+        let mut outputs = keys.local.clone();
+        let mut hits = HashSet::new();
+        let mut demanded = HashSet::new();
+        let mut open: Vec<StepId> = targets.to_vec();
+        while let Some(id) = open.pop() {
+            if outputs.contains_key(&id) || !demanded.insert(id) {
+                continue;
+            }
+            match self.look_up(id, keys).map_err(|error| self.fail(id, error))? {
+                Some(found) => {
+                    outputs.insert(id, found);
+                    hits.insert(id);
+                }
+                None => open.extend(self.graph.step(id).inputs.iter().map(|input| input.step)),
+            }
+        }
+        for &id in needed.iter().filter(|id| !keys.local.contains_key(id)) {
+            if hits.contains(&id) {
+                self.observer.cached(id, Hit::Definition);
+            } else if !demanded.contains(&id) {
+                self.observer.cached(id, Hit::Unneeded);
+            }
+        }
+        let pending = |id: &StepId| demanded.contains(id) && !hits.contains(id);
+        Ok(Plan { pending: needed.iter().copied().filter(pending).collect(), outputs })
+    }
+
+    fn look_up(self, id: StepId, keys: &Keys) -> Result<Option<Vec<Output>>, StepError> {
+        if self.graph.step(id).operation.is_source() || keys.unsettled.contains(&id) {
+            return Ok(None);
+        }
+        match keys.of.get(&id) {
+            Some(key) => self.records.find(key),
+            None => Ok(None),
+        }
+    }
+
+    fn carry_out(self, plan: Plan, keys: &Keys) -> Result<HashMap<StepId, Vec<Output>>, SolveError> {
+        let Plan { mut outputs, mut pending } = plan;
+        let mut failure: Option<SolveError> = None;
+        let mut running = 0_usize;
+        let (sender, receiver) = mpsc::channel::<(StepId, Result<Vec<Output>, StepError>)>();
+        thread::scope(|scope| {
+            loop {
+                if failure.is_none() {
+                    let mut waiting = Vec::new();
+                    for id in pending.drain(..) {
+                        let Some(inputs) = self.inputs(id, &outputs) else {
+                            waiting.push(id);
+                            continue;
+                        };
+                        let sender = sender.clone();
+                        let job = move || {
+                            let result = inputs.and_then(|inputs| self.carry_out_step(id, &inputs, keys));
+                            // The receiver outlives every job.
+                            let _ = sender.send((id, result));
+                        };
+                        running += 1;
+                        if let Err(error) = thread::Builder::new().spawn_scoped(scope, job) {
+                            running -= 1;
+                            failure.get_or_insert(self.fail(id, StepError::other(error)));
+                        }
+                    }
+                    pending = waiting;
+                }
+                if running == 0 {
+                    return;
+                }
+                let Ok((id, result)) = receiver.recv() else { return };
+                running -= 1;
+                match result {
+                    Ok(made) => {
+                        outputs.insert(id, made);
+                    }
+                    Err(error) => {
+                        let error = self.fail(id, error);
+                        failure.get_or_insert(error);
+                    }
+                }
+            }
+        });
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(outputs),
+        }
+    }
+
+    /// What a step takes in, once all of it is there.
+    fn inputs(self, id: StepId, outputs: &HashMap<StepId, Vec<Output>>) -> Option<Result<Vec<Output>, StepError>> {
+        let inputs = &self.graph.step(id).inputs;
+        let made: Option<Vec<_>> = inputs.iter().map(|input| Some((outputs.get(&input.step)?, input.output))).collect();
+        Some(made?.into_iter().map(|(outputs, index)| output(outputs, index).cloned()).collect())
+    }
+
+    fn carry_out_step(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<Vec<Output>, StepError> {
+        if self.cancel.is_requested() {
+            return Err(StepError::Cancelled);
+        }
+        match self.find_or_make(id, inputs, keys)? {
+            Found::InCache(outputs) => {
+                self.observer.cached(id, Hit::Content);
+                Ok(outputs)
+            }
+            Found::Made(outputs) => {
+                self.observer.finished(id);
+                Ok(outputs)
+            }
+        }
+    }
+
+    fn find_or_make(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<Found, StepError> {
+        let step = self.graph.step(id);
+        if step.operation.is_source() {
+            self.observer.started(id);
+            return self.run(id, inputs).map(Found::Made);
+        }
+        let definition = keys.of.get(&id).copied();
+        let content = self.content_key(id, inputs, keys)?.filter(|key| Some(*key) != definition);
+        if let Some(key) = content
+            && !step.metadata.ignore_cache
+            && let Some(outputs) = self.records.find(&key)?
+        {
+            let definition: Vec<Key> = definition.into_iter().collect();
+            self.records.save(&definition, step, &outputs)?;
+            return Ok(Found::InCache(outputs));
+        }
+        self.observer.started(id);
+        let outputs = self.run(id, inputs)?;
+        let all: Vec<Key> = definition.into_iter().chain(content).collect();
+        self.records.save(&all, step, &outputs)?;
+        Ok(Found::Made(outputs))
+    }
+
+    fn content_key(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<Option<Key>, StepError> {
+        let step = self.graph.step(id);
+        let mut parts = Vec::with_capacity(inputs.len());
+        for (position, input) in inputs.iter().enumerate() {
+            let digest = match keys.selected.get(&(id, position)) {
+                Some(digest) => Some(*digest),
+                None => self.worker.content(step, position, input, self.cancel)?,
+            };
+            let Some(digest) = digest else { return Ok(None) };
+            parts.push(KeyPart::Content(digest));
+        }
+        Ok(Some(Key::of(&self.graph.own(id), &parts)))
+    }
+
+    fn run(self, id: StepId, inputs: &[Output]) -> Result<Vec<Output>, StepError> {
+        let step: &Step = self.graph.step(id);
+        self.worker.run(Job { id, step, inputs, cancel: self.cancel, observer: self.observer })
+    }
+
+    fn fail(self, step: StepId, error: StepError) -> SolveError {
+        self.observer.failed(step, &error);
+        self.cancel.request();
+        SolveError { step, error }
+    }
+}
+
+fn output(outputs: &[Output], index: u32) -> Result<&Output, StepError> {
+    let missing = || StepError::other(format!("a step has no output {index}"));
+    outputs.get(index as usize).ok_or_else(missing)
 }

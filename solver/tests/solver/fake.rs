@@ -1,0 +1,234 @@
+//! A world of fake steps: outputs are digests of what went in, and every run is counted.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Condvar, Mutex};
+
+use kiln_solver::{
+    Cancel, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Network, Observer, Operation, Origin, Output, Records,
+    Security, SolveError, Source, Step, StepError, StepId, Worker, solve,
+};
+
+pub(crate) fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+/// A step of a [`Build`], by position.
+pub(crate) type Handle = usize;
+
+/// A graph in the making, kept as a recipe so that flags can change between solves.
+#[derive(Default)]
+pub(crate) struct Build {
+    steps: Vec<Step>,
+    inputs: Vec<Vec<Handle>>,
+}
+
+impl Build {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&mut self, operation: Operation, name: &str, inputs: &[Handle]) -> Handle {
+        self.steps.push(Step::new(operation, name));
+        self.inputs.push(inputs.to_vec());
+        self.steps.len() - 1
+    }
+
+    pub(crate) fn image(&mut self, number: u8) -> Handle {
+        let digest = Digest::from_bytes([number; 32]);
+        self.push(Operation::Source(Source::Image { reference: String::new(), digest }), "image", &[])
+    }
+
+    pub(crate) fn local(&mut self, name: &str) -> Handle {
+        self.push(Operation::Source(Source::Local { name: name.to_owned() }), name, &[])
+    }
+
+    fn exec(&mut self, kind: &str, name: &str, inputs: &[Handle]) -> Handle {
+        let exec = Exec {
+            args: vec![kind.to_owned(), name.to_owned()],
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            mounts: Vec::new(),
+            network: Network::Default,
+            security: Security::Sandbox,
+        };
+        self.push(Operation::Exec(exec), name, inputs)
+    }
+
+    /// Its output depends on all that it sees.
+    pub(crate) fn mix(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("mix", name, inputs)
+    }
+
+    /// Its output is always the same.
+    pub(crate) fn constant(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("constant", name, inputs)
+    }
+
+    /// Waits for the others that meet.
+    pub(crate) fn meet(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("meet", name, inputs)
+    }
+
+    pub(crate) fn failing(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("failing", name, inputs)
+    }
+
+    pub(crate) fn ignore_cache(&mut self, name: &str) {
+        for step in self.steps.iter_mut().filter(|step| step.metadata.name == name) {
+            step.metadata.ignore_cache = true;
+        }
+    }
+
+    pub(crate) fn graph(&self) -> (Graph, Vec<StepId>) {
+        let mut graph = Graph::new();
+        let mut ids: Vec<StepId> = Vec::new();
+        for (step, inputs) in self.steps.iter().zip(&self.inputs) {
+            let inputs = inputs.iter().map(|&input| Input { step: ids[input], output: 0 }).collect();
+            ids.push(graph.add(Step { inputs, ..step.clone() }));
+        }
+        (graph, ids)
+    }
+
+    pub(crate) fn id(&self, handle: Handle) -> StepId {
+        self.graph().1[handle]
+    }
+}
+
+/// The outside: contexts, records and everything that was observed.
+#[derive(Default)]
+pub(crate) struct World {
+    contexts: Mutex<BTreeMap<String, u64>>,
+    records: Mutex<HashMap<Key, Vec<Output>>>,
+    ran: Mutex<Vec<String>>,
+    hits: Mutex<Vec<(StepId, Hit)>>,
+    drifted: Mutex<HashSet<String>>,
+    meeting: (Mutex<usize>, Condvar),
+}
+
+impl World {
+    pub(crate) fn new(contexts: &[(&str, u64)]) -> Self {
+        let world = Self::default();
+        contexts.iter().for_each(|(name, content)| world.edit(name, *content));
+        world
+    }
+
+    pub(crate) fn edit(&self, context: &str, content: u64) {
+        self.contexts.lock().unwrap().insert(context.to_owned(), content);
+    }
+
+    /// From now on the step of this name gives another output, as one that asks the network might.
+    pub(crate) fn drift(&self, name: &str) {
+        self.drifted.lock().unwrap().insert(name.to_owned());
+    }
+
+    pub(crate) fn expect_to_meet(&self, number: usize) {
+        *self.meeting.0.lock().unwrap() = number;
+    }
+
+    pub(crate) fn forget_records(&self) {
+        self.records.lock().unwrap().clear();
+    }
+
+    pub(crate) fn forget_events(&self) {
+        self.ran.lock().unwrap().clear();
+        self.hits.lock().unwrap().clear();
+    }
+
+    /// The names of what ran since the last call, sorted.
+    pub(crate) fn take_ran(&self) -> Vec<String> {
+        let mut ran = std::mem::take(&mut *self.ran.lock().unwrap());
+        ran.sort();
+        ran
+    }
+
+    /// How the step was found in the cache, each time that it was.
+    pub(crate) fn hits(&self, handle: Handle) -> Vec<Hit> {
+        let hits = self.hits.lock().unwrap();
+        hits.iter().filter(|(id, _)| id.index() == handle).map(|(_, hit)| *hit).collect()
+    }
+
+    pub(crate) fn solve(&self, build: &Build, targets: &[Handle]) -> Result<Vec<Vec<Output>>, SolveError> {
+        self.solve_with(build, targets, &Cancel::new())
+    }
+
+    pub(crate) fn solve_with(
+        &self,
+        build: &Build,
+        targets: &[Handle],
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Output>>, SolveError> {
+        let (graph, ids) = build.graph();
+        let targets: Vec<StepId> = targets.iter().map(|&target| ids[target]).collect();
+        solve(&graph, &targets, self, self, self, cancel)
+    }
+
+    /// What a step would give, were it run.
+    pub(crate) fn result(&self, step: &Step, inputs: &[Output]) -> Vec<Output> {
+        let text = match &step.operation {
+            Operation::Source(Source::Local { name }) => return vec![Output::Local(name.clone())],
+            Operation::Source(Source::Image { digest, .. }) => format!("image {digest}"),
+            Operation::Exec(exec) if exec.args[0] == "constant" => exec.args[1].clone(),
+            Operation::Exec(exec) => {
+                let seen: Vec<Digest> = inputs.iter().map(|input| self.seen(input)).collect();
+                let drift = self.drifted.lock().unwrap().contains(&exec.args[1]);
+                format!("{:?} {seen:?} {drift}", exec.args)
+            }
+            Operation::File(_) => unreachable!("no fake file steps"),
+        };
+        vec![Output::Layers(vec![Layer { diff_id: digest(&text), origin: Origin::Built }])]
+    }
+
+    pub(crate) fn seen(&self, output: &Output) -> Digest {
+        match output {
+            Output::Local(name) => digest(&format!("content {}", self.contexts.lock().unwrap()[name])),
+            Output::Layers(layers) => digest(&format!("{layers:?}")),
+        }
+    }
+
+    fn meet(&self) {
+        let (missing, all_here) = &self.meeting;
+        let mut missing = missing.lock().unwrap();
+        *missing -= 1;
+        all_here.notify_all();
+        let timeout = std::time::Duration::from_secs(60);
+        let (_missing, result) = all_here.wait_timeout_while(missing, timeout, |missing| *missing > 0).unwrap();
+        assert!(!result.timed_out(), "the steps never met");
+    }
+}
+
+impl Worker for World {
+    fn content(&self, _: &Step, _: usize, output: &Output, _: &Cancel) -> Result<Option<Digest>, StepError> {
+        Ok(Some(self.seen(output)))
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError> {
+        if let Operation::Exec(exec) = &job.step.operation {
+            self.ran.lock().unwrap().push(exec.args[1].clone());
+            match exec.args[0].as_str() {
+                "failing" => return Err(StepError::ExitCode(3)),
+                "meet" => self.meet(),
+                _ => {}
+            }
+        }
+        Ok(self.result(job.step, job.inputs))
+    }
+}
+
+impl Records for World {
+    fn find(&self, key: &Key) -> Result<Option<Vec<Output>>, StepError> {
+        Ok(self.records.lock().unwrap().get(key).cloned())
+    }
+
+    fn save(&self, keys: &[Key], _: &Step, outputs: &[Output]) -> Result<(), StepError> {
+        let mut records = self.records.lock().unwrap();
+        keys.iter().for_each(|key| drop(records.insert(*key, outputs.to_vec())));
+        Ok(())
+    }
+}
+
+impl Observer for World {
+    fn cached(&self, id: StepId, hit: Hit) {
+        self.hits.lock().unwrap().push((id, hit));
+    }
+}
