@@ -1,0 +1,127 @@
+//! Digests of steps, pinned: a change of the encoding must come with a new version of it, for every record that
+//! users have is named by them.
+
+use kiln_solver::{
+    CopyAction, Digest, Exec, FileAction, FileActionKind, Graph, MkdirAction, Mount, MountKind, Network, Operation,
+    Owner, Platform, Security, Source, Step, UserRef,
+};
+
+fn exec() -> Exec {
+    Exec {
+        args: vec!["/bin/sh".into(), "-c".into(), "make".into()],
+        env: vec!["PATH=/bin".into()],
+        cwd: "/src".into(),
+        user: "app".into(),
+        mounts: vec![Mount {
+            kind: MountKind::Bind { input: Some(0), selector: String::new() },
+            destination: "/".into(),
+            readonly: false,
+            output: Some(0),
+        }],
+        network: Network::Default,
+        security: Security::Sandbox,
+    }
+}
+
+fn copy() -> CopyAction {
+    CopyAction {
+        source: "/src".into(),
+        destination: "/app/".into(),
+        owner: Some(Owner { user: UserRef::Name("app".into()), group: Some(UserRef::Id(7)) }),
+        mode: Some(0o755),
+        wildcard: true,
+        allow_empty_wildcard: false,
+        unpack: false,
+        contents_only: true,
+        exclude: vec!["*.md".into()],
+    }
+}
+
+fn file(kind: FileActionKind) -> Operation {
+    Operation::File(vec![FileAction { base: Some(0), from: Some(1), output: Some(0), kind }])
+}
+
+fn own(operation: Operation) -> String {
+    Step::new(operation, "name").own_digest().short()
+}
+
+#[test]
+fn the_digests_of_steps_are_pinned() {
+    let image = Source::Image { reference: "any".into(), digest: Digest::of(b"") };
+    let mkdir = MkdirAction { path: "/app".into(), mode: 0o755, owner: None };
+    let digests = [
+        own(Operation::Source(image)),
+        own(Operation::Source(Source::Local { name: "context".into() })),
+        own(Operation::Exec(exec())),
+        own(file(FileActionKind::Copy(copy()))),
+        own(file(FileActionKind::Mkdir(mkdir))),
+    ];
+    assert_eq!(digests, PINNED);
+}
+
+#[test]
+fn every_field_of_an_exec_counts() {
+    let changes: [fn(&mut Exec); 9] = [
+        |exec| exec.args.push(String::new()),
+        |exec| exec.env.push("A=b".into()),
+        |exec| exec.cwd.push('x'),
+        |exec| exec.user.clear(),
+        |exec| exec.mounts.clear(),
+        |exec| exec.mounts[0].readonly = true,
+        |exec| exec.mounts[0].output = None,
+        |exec| exec.network = Network::None,
+        |exec| exec.security = Security::Insecure,
+    ];
+    for change in changes {
+        let mut changed = exec();
+        change(&mut changed);
+        assert_ne!(own(Operation::Exec(changed.clone())), own(Operation::Exec(exec())), "{changed:?}");
+    }
+}
+
+#[test]
+fn every_field_of_a_copy_counts() {
+    let changes: [fn(&mut CopyAction); 11] = [
+        |copy| copy.source.push('x'),
+        |copy| copy.destination.push('x'),
+        |copy| copy.owner = None,
+        |copy| copy.owner = Some(Owner { user: UserRef::Name("app".into()), group: None }),
+        |copy| copy.mode = None,
+        |copy| copy.mode = Some(0),
+        |copy| copy.wildcard = false,
+        |copy| copy.allow_empty_wildcard = true,
+        |copy| copy.unpack = true,
+        |copy| copy.contents_only = false,
+        |copy| copy.exclude.clear(),
+    ];
+    for change in changes {
+        let mut changed = copy();
+        change(&mut changed);
+        let digest = own(file(FileActionKind::Copy(changed.clone())));
+        assert_ne!(digest, own(file(FileActionKind::Copy(copy()))), "{changed:?}");
+    }
+}
+
+#[test]
+fn the_platform_counts_and_the_name_does_not() {
+    let step = |name: &str, platform: Option<&str>| {
+        let platform = platform.map(|text| text.parse::<Platform>().unwrap());
+        Step { platform, ..Step::new(Operation::Exec(exec()), name) }
+    };
+    assert_eq!(step("a", None).own_digest(), step("b", None).own_digest());
+    assert_ne!(step("a", None).own_digest(), step("a", Some("linux/amd64")).own_digest());
+    assert_ne!(step("a", Some("linux/arm64")).own_digest(), step("a", Some("linux/amd64")).own_digest());
+}
+
+#[test]
+fn a_merged_step_ignores_the_cache_if_either_did() {
+    let mut graph = Graph::new();
+    let first = graph.add(Step::new(Operation::Exec(exec()), "first"));
+    let mut second = Step::new(Operation::Exec(exec()), "second");
+    second.metadata.ignore_cache = true;
+    assert_eq!(graph.add(second), first);
+    assert!(graph.step(first).metadata.ignore_cache);
+    assert_eq!(graph.step(first).metadata.name, "first");
+}
+
+const PINNED: [&str; 5] = ["9088d08a369c", "b0141a6723ec", "16858b4fb16a", "939b0eb0f914", "009384dc3d73"];
