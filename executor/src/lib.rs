@@ -1,1 +1,21 @@
-//! placeholder
+//! Carrying steps out: file operations, and commands in a sandbox.
+//!
+//! [`Executor`] is the solver's [`Worker`](kiln_solver::Worker). It reads build contexts ([`Context`]), copies
+//! files into new layers without mounting anything, and runs commands in a namespaced [`sandbox`].
+//!
+//! **Invariant**: nothing here knows of Dockerfiles, registries or the command line, and nothing here reads the
+//! environment or prints. A path that an image, a context or an archive gave is only ever resolved below the
+//! root that it belongs to.
+
+mod context;
+mod error;
+mod exec;
+mod files;
+pub mod rootless;
+pub mod sandbox;
+mod worker;
+
+pub use context::{Context, ContextError};
+pub use error::ExecutorError;
+pub use files::FileError;
+pub use worker::{BoxError, Executor, ImageLayers, Settings};

@@ -1,0 +1,44 @@
+//! What can go wrong while a step is carried out, beside what its own folder names.
+
+use kiln_cache::StoreError;
+use kiln_solver::{Digest, StepError};
+
+use crate::{BoxError, ContextError, FileError};
+
+/// Why a step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// A build context could not be read, or lacks what was asked of it.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// Files could not be copied or made.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The layers of an image could not be had.
+    #[error(transparent)]
+    Image(BoxError),
+    /// A layer is neither in the store nor part of an image that could be fetched.
+    #[error("layer `{0}` is no longer in the store; build again with `--no-cache`")]
+    MissingLayer(Digest),
+    /// A step names a context that nobody gave.
+    #[error("there is no build context named `{0}`")]
+    UnknownContext(String),
+    /// A step refers to inputs or results that it does not have.
+    #[error("malformed step: {0}")]
+    Malformed(String),
+    /// The build was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<ExecutorError> for StepError {
+    fn from(error: ExecutorError) -> Self {
+        match error {
+            ExecutorError::Cancelled => Self::Cancelled,
+            other => Self::other(other),
+        }
+    }
+}

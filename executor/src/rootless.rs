@@ -1,0 +1,1 @@
+//! Running as an ordinary user: moving into a user namespace.

@@ -1,0 +1,4 @@
+//! The sandbox that commands run in.
+
+/// Where commands run.
+pub struct Sandbox {}
