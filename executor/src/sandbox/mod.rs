@@ -1,4 +1,208 @@
-//! The sandbox that commands run in.
+//! The sandbox that commands run in: own namespaces over an overlayfs of layers.
+//!
+//! kiln's own process never forks for a command. [`Sandbox`] starts a small single-threaded helper the first
+//! time it is asked to run something: kiln itself once more, under the name [`HELPER_NAME`], which calls
+//! [`helper_main`]. Each run has its own socket to the helper, which carries the outcome one way and, by being
+//! closed, the wish to kill the command the other way; so that commands die with kiln, however it dies.
+//!
+//! ```text
+//! kiln ──control socket: request (memfd), stdout, stderr, run socket──▶ helper ──clone3──▶ the command, pid 1
+//!      ◀─────────────── run socket: outcome · closed: kill ───────────▶
+//!      ◀──────────────────────── pipes: output ───────────────────────────────────────────
+//! ```
+//!
+//! | file | |
+//! |---|---|
+//! | `client.rs` | kiln's side: starts the helper, pumps output |
+//! | `protocol.rs` | what is said on the sockets |
+//! | `helper.rs` | the helper: starts, watches and kills commands |
+//! | `child.rs` | what the new process does to itself before it becomes the command |
+//! | `overlay.rs` | the root file system |
+//! | `points.rs` | where things are mounted in it, without leaving a trace |
+//! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
+//! | `sys.rs` | the system calls that rustix does not have; all `unsafe` of this crate |
 
-/// Where commands run.
-pub struct Sandbox {}
+mod child;
+mod client;
+mod helper;
+mod overlay;
+mod points;
+mod protocol;
+pub(crate) mod sys;
+mod system;
+
+use std::io;
+use std::path::PathBuf;
+
+use kiln_solver::Network;
+
+use crate::rootless::Identity;
+
+pub use client::Sandbox;
+pub use helper::helper_main;
+
+/// The name (`argv[0]`) under which kiln must call [`helper_main`] and nothing else.
+pub const HELPER_NAME: &str = "kiln-sandbox";
+
+/// The host name that commands see: BuildKit's, which some build scripts test for.
+pub const HOSTNAME: &str = "buildkitsandbox";
+
+/// What a [`Sandbox`] needs to know once.
+#[derive(Clone, Debug)]
+pub struct SandboxSettings {
+    /// What this process is, as [`crate::rootless::enter`] found out.
+    pub identity: Identity,
+    /// A directory of the sandbox's own, on any file system that overlayfs takes as a lower one. It must outlive
+    /// the sandbox.
+    pub directory: PathBuf,
+    /// What commands read as `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// What commands read as `/etc/hosts`; see [`hosts_with_own_name`].
+    pub hosts: Vec<u8>,
+}
+
+/// One command to run.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// The layers of its root, the lowest first, as directories in overlayfs form. There may be none.
+    pub lowers: Vec<PathBuf>,
+    /// Takes what it changes: an empty directory.
+    pub upper: PathBuf,
+    /// An empty directory on the file system of `upper`; it is empty again afterwards.
+    pub work: PathBuf,
+    /// The program, looked up in the `PATH` of `env` where it has no slash, and its arguments.
+    pub args: Vec<String>,
+    /// Its whole environment, `NAME=value` each.
+    pub env: Vec<String>,
+    /// Its working directory, absolute; made (and given to `user`) where it is missing.
+    pub cwd: String,
+    /// Whom it runs as.
+    pub user: User,
+    /// Which network it sees.
+    pub network: Network,
+}
+
+/// Whom a command runs as, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// All supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// Killed by the signal of this number.
+    Signal(i32),
+}
+
+/// Why a command could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The program is not there (a shell would exit with 127).
+    #[error("exec: \"{program}\": {reason}")]
+    NotFound {
+        /// As asked for.
+        program: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The program is there, but cannot be executed (a shell would exit with 126).
+    #[error("exec: \"{program}\": {reason}")]
+    NotExecutable {
+        /// As asked for.
+        program: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The sandbox could not be put together.
+    #[error("cannot {phase} for the sandbox: {what}: {source}{}", hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default())]
+    Setup {
+        /// What was being done, such as `mount the root`.
+        phase: Phase,
+        /// The path or the thing that it failed for, with what more the kernel said.
+        what: String,
+        /// How it failed.
+        source: io::Error,
+        /// What may help.
+        hint: Option<&'static str>,
+    },
+    /// The command was killed because the build was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The helper could not be started or spoken to.
+    #[error("cannot start the sandbox helper: {what}: {source}")]
+    Helper {
+        /// What failed.
+        what: &'static str,
+        /// How.
+        source: io::Error,
+    },
+    /// The helper died under a running command, which it took along.
+    #[error("the sandbox helper died while the command ran")]
+    HelperDied,
+}
+
+/// What was being done when the sandbox could not be put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Making the namespaces.
+    Namespaces,
+    /// Mounting overlayfs.
+    Root,
+    /// Finding or making a place to mount something at.
+    MountPoint,
+    /// Mounting `/proc`, `/sys` or `/dev`, or hiding parts of them.
+    System,
+    /// Making the mounted root the root.
+    Pivot,
+    /// Bringing loopback up.
+    Network,
+    /// Entering the working directory.
+    WorkingDirectory,
+    /// Becoming the user.
+    User,
+    /// Dropping capabilities.
+    Capabilities,
+    /// Handing over standard input, output and error.
+    Descriptors,
+    /// Executing the program.
+    Exec,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Namespaces => "make namespaces",
+            Self::Root => "mount the root",
+            Self::MountPoint => "make a mount point",
+            Self::System => "mount system directories",
+            Self::Pivot => "change the root",
+            Self::Network => "set up the network",
+            Self::WorkingDirectory => "enter the working directory",
+            Self::User => "become the user",
+            Self::Capabilities => "drop capabilities",
+            Self::Descriptors => "hand over standard input and output",
+            Self::Exec => "execute the program",
+        })
+    }
+}
+
+/// The hosts file of the machine, grown by the name that commands have ([`HOSTNAME`]).
+pub fn hosts_with_own_name(machine: &[u8]) -> Vec<u8> {
+    let mut hosts = machine.to_vec();
+    if hosts.last().is_some_and(|&last| last != b'\n') {
+        hosts.push(b'\n');
+    }
+    if hosts.is_empty() {
+        hosts.extend_from_slice(b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    }
+    hosts.extend_from_slice(format!("127.0.0.1\t{HOSTNAME}\n").as_bytes());
+    hosts
+}
