@@ -1,1 +1,47 @@
-//! placeholder
+//! The store: layers, blobs, cache records and images on disk, shared by any number of processes.
+//!
+//! ```text
+//! $ROOT/
+//!   oci-layout             `blobs` is that of an OCI image layout
+//!   blobs/sha256/HEX       every blob: pulled layers, layers compressed here, configs, manifests
+//!   layers/HEX/files/      one unpacked layer in overlayfs form, by the digest of its archive (diffID)
+//!   layers/HEX/index       its index: what is in it, see `index`
+//!   mounts/                cache mounts
+//!   contexts/              stat caches of build contexts
+//!   tmp/SESSION/           what a live process has not finished yet, see `session`
+//!   kiln.db                SQLite: what of the above counts, see `database`
+//! ```
+//!
+//! Everything is written below `tmp/`, renamed into place, and only then recorded in `kiln.db`. What is not
+//! recorded does not exist, whatever lies on the disk. Nothing is synced on the way: each row carries the boot
+//! that wrote it until a later `syncfs` has made it durable, and after another boot the rows that never were
+//! are dropped, with their files. So a power loss costs work and never correctness.
+//!
+//! **Invariant**: nothing here knows the Dockerfile, the sandbox or a registry; and nobody outside of this
+//! crate knows how a layer lies on the disk.
+
+mod archive;
+mod blobs;
+mod compress;
+mod database;
+mod error;
+mod extractor;
+mod images;
+mod index;
+mod layers;
+mod records;
+mod session;
+mod store;
+mod sys;
+mod view;
+
+pub use archive::{ArchiveError, ArchiveReader, Member, MemberKind};
+pub use blobs::{Blob, BlobWriter};
+pub use compress::{Compression, LayerBlob, decompress};
+pub use error::StoreError;
+pub use images::ImageRecord;
+pub use index::{Children, Device, Entries, Entry, EntryKind, Index, Timestamp, Xattrs};
+pub use layers::{LayerDraft, StoredLayer};
+pub use session::Scratch;
+pub use store::{Store, Whiteouts};
+pub use view::{Found, Resolved, Target, View, ViewError};
