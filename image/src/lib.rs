@@ -1,1 +1,14 @@
-//! placeholder
+//! Everything OCI: image configs and manifests, references, registries, layouts and exporters.
+//!
+//! A code map, along the way of a base image through a build: [`Reference`] says which image, [`Images`] finds
+//! it (in the store, in an OCI layout or at a registry, as [`Configuration`] and [`Credentials`] say) and
+//! brings its layers into the store when something needs them; [`assemble`] makes the config of the image that
+//! was built; [`export`] writes it out. [`spec`] holds the documents that all of them speak.
+//!
+//! **Invariant**: nothing here prints, reads the environment or knows the home directory, and no TLS client and
+//! no thread is made before a byte has to come from a network.
+
+pub mod reference;
+pub mod spec;
+
+pub use reference::{ParseReferenceError, Reference};
