@@ -8,7 +8,23 @@
 //! **Invariant**: nothing here prints, reads the environment or knows the home directory, and no TLS client and
 //! no thread is made before a byte has to come from a network.
 
+mod assemble;
+pub mod configuration;
+mod credentials;
+mod error;
+pub mod export;
+mod images;
+pub mod inspect;
+mod location;
 pub mod reference;
+mod registry;
 pub mod spec;
 
+pub use assemble::{Assembled, assemble};
+pub use configuration::Configuration;
+pub use credentials::Credentials;
+pub use error::ImageError;
+pub use images::{Images, Pull, Resolved, Settings};
+pub use location::{LayoutLocation, Location};
 pub use reference::{ParseReferenceError, Reference};
+pub use registry::Patience;
