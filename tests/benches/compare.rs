@@ -1,0 +1,2 @@
+//! Times kiln against buildah.
+fn main() {}

@@ -1,0 +1,2 @@
+ln src/a.txt src/same
+ln src/a.txt src/sub/same
