@@ -178,7 +178,7 @@ pub enum Command {
 /// One declaration of `ARG`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgDeclaration {
-    /// The name, raw; Docker does not expand it.
+    /// The name, raw.
     pub name: Word,
     /// What stands behind `=`, raw; may be empty.
     pub default: Option<Word>,

@@ -8,11 +8,21 @@
 
 pub mod ast;
 mod diagnostic;
+mod directives;
+mod document;
 pub mod expand;
+mod flags;
 mod heredoc;
 pub mod ignore;
+mod instructions;
+mod json;
+mod keyword;
+mod lines;
 pub mod pattern;
 mod span;
+mod statement;
+mod suggest;
+mod words;
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Severity};
@@ -21,6 +31,5 @@ pub use span::{Span, Spanned, Word};
 /// Parses a whole Dockerfile. What could not be understood is left out of the instructions and told in the
 /// diagnostics; spans are byte offsets into `text`.
 pub fn parse(text: &str) -> Parsed {
-    let _ = text;
-    todo!()
+    document::parse(text)
 }
