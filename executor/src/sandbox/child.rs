@@ -1,1 +1,245 @@
-//! child
+//! What a new process does to itself before it becomes the command. It runs in the copied memory of the helper,
+//! which has one thread, so all of Rust may be used.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use kiln_solver::Network;
+
+use super::overlay::{Overlay, WorkDirectories};
+use super::points::{Points, make_patch};
+use super::protocol::{Channels, Failure, Request, errno, failed};
+use super::{HOSTNAME, Phase, User, sys, system};
+
+/// Docker's default capabilities.
+const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Becomes the command, in the namespaces that it was made in.
+pub(super) fn become_command(request: &Request, channels: &Channels) -> Result<Infallible, Failure> {
+    let Request { spec, house } = request;
+    let own_network = spec.network == Network::None;
+    let _ = rustix::process::setsid();
+    // Modes are given as they shall be.
+    rustix::process::umask(Mode::empty());
+    let root = mount_root(request)?;
+    {
+        let points = find_points(request, root)?;
+        system::mount(&points.1, house, own_network)?;
+        system::bind_file(&house.resolv_conf, &points.1.resolv_conf)
+            .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
+        system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;
+        pivot(&points.0).map_err(failed(Phase::Pivot, "/"))?;
+    }
+    rustix::system::sethostname(HOSTNAME.as_bytes()).map_err(failed(Phase::Namespaces, "host name"))?;
+    if own_network {
+        loopback_up().map_err(failed(Phase::Network, "loopback"))?;
+    }
+    hand_over(channels).map_err(failed(Phase::Descriptors, "/dev/null"))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    enter_directory(&spec.cwd, &spec.user).map_err(failed(Phase::WorkingDirectory, &spec.cwd))?;
+    // Limits and the system call filter belong here, while there is the power to set them.
+    drop_bounding_set().map_err(failed(Phase::Capabilities, "bounding set"))?;
+    become_user(&spec.user, house.single_id)?;
+    limit_capabilities(&spec.user).map_err(failed(Phase::Capabilities, "own sets"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(failed(Phase::Exec, "parent death signal"))?;
+    Err(execute(&spec.args, &spec.env))
+}
+
+/// The overlay's root, mounted over the stub.
+fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
+    overlay(request, None)
+}
+
+/// The mount points of `root`, or of a root that has them all in its place.
+fn find_points(request: &Request, root: OwnedFd) -> Result<(OwnedFd, Points), Failure> {
+    let missing = match Points::find(&root)? {
+        Ok(points) => return Ok((root, points)),
+        Err(missing) => missing,
+    };
+    let patch = WorkDirectories::below(&request.spec.work).patch;
+    rustix::fs::mkdir(&patch, Mode::from_raw_mode(0o755))
+        .map_err(failed(Phase::MountPoint, patch.to_string_lossy()))?;
+    make_patch(&root, &patch, &missing)?;
+    drop(root);
+    let stub = &request.house.stub;
+    rustix::mount::unmount(stub, UnmountFlags::DETACH).map_err(failed(Phase::Root, stub.to_string_lossy()))?;
+    renew_work(request)?;
+    let root = overlay(request, Some(&patch))?;
+    match Points::find(&root)? {
+        Ok(points) => Ok((root, points)),
+        Err(missing) => {
+            let what = missing.first().map_or("", |point| point.path);
+            Err(Failure { phase: Phase::MountPoint, what: what.to_owned(), error: Errno::NOENT })
+        }
+    }
+}
+
+/// overlayfs does not take a work directory again that a volatile mount has used.
+fn renew_work(request: &Request) -> Result<(), Failure> {
+    let work = WorkDirectories::below(&request.spec.work).overlay;
+    std::fs::remove_dir_all(&work)
+        .and_then(|()| std::fs::create_dir(&work))
+        .map_err(|error| failed(Phase::Root, work.to_string_lossy())(errno(&error)))
+}
+
+fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> {
+    let Request { spec, house } = request;
+    let lowers = spec.lowers.iter().rev().map(|lower| lower.as_path());
+    let overlay = Overlay {
+        lowers: patch.into_iter().chain(lowers).chain([house.stub.as_path()]).collect(),
+        upper: &spec.upper,
+        work: &WorkDirectories::below(&spec.work).overlay,
+        user_attributes: house.user_namespace,
+    };
+    overlay.mount(&house.stub)
+}
+
+/// Makes `root` the root and lets go of the old one.
+fn pivot(root: &OwnedFd) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")
+}
+
+fn loopback_up() -> Result<(), Errno> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    sys::loopback_up(socket.as_fd())
+}
+
+fn hand_over(channels: &Channels) -> Result<(), Errno> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&channels.stdout)?;
+    rustix::stdio::dup2_stderr(&channels.stderr)
+}
+
+/// Enters the working directory, made for the user where it is missing. A magic link of `/proc` could lead out
+/// of the root as long as the helper's file descriptors are open, so none is followed.
+fn enter_directory(path: &str, user: &User) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    let open = |path: &Path| {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)
+    };
+    let path = Path::new(path);
+    let mut parent = match open(path) {
+        Ok(directory) => return rustix::process::fchdir(directory),
+        Err(Errno::NOENT) => open(Path::new("/"))?,
+        Err(error) => return Err(error),
+    };
+    let ancestors: Vec<&Path> = path.ancestors().collect();
+    for prefix in ancestors.iter().rev() {
+        parent = match (open(prefix), prefix.file_name()) {
+            (Err(Errno::NOENT), Some(name)) => {
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+                let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+                rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                open(prefix)?
+            }
+            (opened, _) => opened?,
+        };
+    }
+    rustix::process::fchdir(parent)
+}
+
+fn drop_bounding_set() -> Result<(), Errno> {
+    for capability in CapabilitySet::all().difference(CAPABILITIES).iter() {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // A capability that this kernel does not know.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn become_user(user: &User, single_id: bool) -> Result<(), Failure> {
+    // Groups cannot be set where there is but one id; what is left of the caller's own means nothing there.
+    if !single_id {
+        let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+        rustix::thread::set_thread_groups(&groups)
+            .map_err(failed(Phase::User, format!("groups {:?}", user.groups)))?;
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(Phase::User, format!("gid {}", user.gid)))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(Phase::User, format!("uid {}", user.uid)))
+}
+
+/// Leaving uid 0 has dropped all capabilities already; root keeps Docker's.
+fn limit_capabilities(user: &User) -> Result<(), Errno> {
+    let kept = if user.uid == 0 { CAPABILITIES } else { CapabilitySet::empty() };
+    let kept = rustix::thread::capabilities(None)?.permitted.intersection(kept);
+    rustix::thread::clear_ambient_capability_set()?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)
+}
+
+/// Executes the program, found as a shell would find it. Returns why it could not.
+fn execute(args: &[String], env: &[String]) -> Failure {
+    let failure = |error, reason: String| Failure { phase: Phase::Exec, what: reason, error };
+    let texts = |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
+    let (Ok(arguments), Ok(environment)) = (texts(args), texts(env)) else {
+        return failure(Errno::INVAL, "an argument or variable has a NUL character".to_owned());
+    };
+    let Some(program) = arguments.first() else {
+        return failure(Errno::INVAL, "no command".to_owned());
+    };
+    if program.as_bytes().contains(&b'/') {
+        let error = sys::execute(program, &arguments, &environment);
+        return failure(error, describe(program, error));
+    }
+    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default();
+    let mut refused = None;
+    for directory in path.split(':').filter(|directory| !directory.is_empty() && !args[0].is_empty()) {
+        let Ok(candidate) = CString::new(format!("{directory}/{}", args[0])) else { continue };
+        match sys::execute(&candidate, &arguments, &environment) {
+            Errno::NOENT | Errno::NOTDIR if !exists(&candidate) => {}
+            Errno::ACCESS => refused = refused.or(Some(Errno::ACCESS)),
+            error => return failure(error, describe(&candidate, error)),
+        }
+    }
+    match refused {
+        Some(error) => failure(error, describe(program, error)),
+        None => failure(Errno::NOENT, "executable file not found in $PATH".to_owned()),
+    }
+}
+
+fn exists(path: &CString) -> bool {
+    rustix::fs::statat(CWD, path.as_c_str(), AtFlags::empty()).is_ok()
+}
+
+fn describe(program: &CString, error: Errno) -> String {
+    match error {
+        Errno::NOENT if exists(program) => "no such file or directory: its interpreter is missing".to_owned(),
+        Errno::NOENT | Errno::NOTDIR => "no such file or directory".to_owned(),
+        Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
+        Errno::NOEXEC => "exec format error".to_owned(),
+        Errno::TOOBIG => "argument list too long".to_owned(),
+        _ => std::io::Error::from(error).to_string(),
+    }
+}

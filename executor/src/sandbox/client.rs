@@ -1,18 +1,45 @@
 //! kiln's side of the sandbox: starts the helper, hands it commands and pumps their output.
 
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{Gid, MemfdFlags, Mode, Uid};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+
 use kiln_solver::{Cancel, LogStream};
 
-use super::{ExitStatus, RunSpec, SandboxError, SandboxSettings};
+use super::overlay::WorkDirectories;
+use super::protocol::{Channels, Failure, House, Reply, Request};
+use super::{ExitStatus, HELPER_NAME, Phase, RunSpec, SandboxError, SandboxSettings, points};
+use crate::rootless::Identity;
 
 /// Runs commands, any number at once.
 pub struct Sandbox {
     settings: SandboxSettings,
+    helper: Mutex<Option<Helper>>,
+}
+
+/// The helper process.
+struct Helper {
+    control: OwnedFd,
+    process: Child,
+    house: House,
 }
 
 impl Sandbox {
     /// A sandbox that has not started anything yet.
     pub fn new(settings: SandboxSettings) -> Self {
-        Self { settings }
+        Self { settings, helper: Mutex::new(None) }
     }
 
     /// Runs a command to its end and tells `on_output` what it prints, as it comes. When this returns, every
@@ -26,7 +53,277 @@ impl Sandbox {
         on_output: &(dyn Fn(LogStream, &[u8]) + Sync),
         cancel: &Cancel,
     ) -> Result<ExitStatus, SandboxError> {
-        let _ = (&self.settings, spec, on_output, cancel);
-        todo!()
+        if cancel.is_requested() {
+            return Err(SandboxError::Cancelled);
+        }
+        prepare(spec).map_err(|source| SandboxError::Setup {
+            phase: Phase::Root,
+            what: spec.upper.display().to_string(),
+            source,
+            hint: None,
+        })?;
+        let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel));
+        let cleaned = clean(&spec.work);
+        let reply = ended?;
+        cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
+        match reply {
+            Reply::Ended(status) => Ok(status),
+            Reply::Failed(failure) => Err(self.explain(failure, spec)),
+        }
     }
+
+    fn start(&self, spec: &RunSpec) -> Result<Run, SandboxError> {
+        let failed = |what| move |error: Errno| SandboxError::Helper { what, source: error.into() };
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe"))?;
+        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe"))?;
+        let (socket, their_socket) = socket_pair().map_err(failed("socket pair"))?;
+        let channels = Channels { stdout: their_stdout, stderr: their_stderr, run: their_socket };
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = match &*helper {
+            Some(helper) => helper.send(spec, &channels),
+            None => Err(Errno::PIPE),
+        };
+        if sent == Err(Errno::PIPE) || sent == Err(Errno::CONNRESET) {
+            // Not started yet, or killed by somebody.
+            let started = helper.insert(self.start_helper()?);
+            sent = started.send(spec, &channels);
+        }
+        sent.map_err(failed("its control socket"))?;
+        Ok(Run { stdout, stderr, socket })
+    }
+
+    fn start_helper(&self) -> Result<Helper, SandboxError> {
+        let failed = |what| move |source| SandboxError::Helper { what, source };
+        let house = self.furnish().map_err(failed("its directory"))?;
+        let (control, theirs) = socket_pair().map_err(|error| failed("socket pair")(error.into()))?;
+        let process = Command::new("/proc/self/exe")
+            .arg0(HELPER_NAME)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed("`/proc/self/exe`"))?;
+        Ok(Helper { control, process, house })
+    }
+
+    /// Puts the stub and the files that every command sees into the sandbox's directory.
+    fn furnish(&self) -> io::Result<House> {
+        let SandboxSettings { identity, directory, resolv_conf, hosts } = &self.settings;
+        let house = House {
+            stub: directory.join("stub"),
+            resolv_conf: directory.join("resolv.conf"),
+            hosts: directory.join("hosts"),
+            user_namespace: identity.in_user_namespace(),
+            single_id: matches!(identity, Identity::UserSingle { .. }),
+        };
+        make_readable_directory(directory)?;
+        make_readable_directory(&house.stub)?;
+        points::make_stub(&house.stub)?;
+        for (path, contents) in [(&house.resolv_conf, resolv_conf), (&house.hosts, hosts)] {
+            std::fs::write(path, contents)?;
+            rustix::fs::chmod(path, Mode::from_raw_mode(0o644))?;
+        }
+        Ok(house)
+    }
+
+    fn explain(&self, failure: Failure, spec: &RunSpec) -> SandboxError {
+        let Failure { phase, what, error } = failure;
+        let program = spec.args.first().cloned().unwrap_or_default();
+        match (phase, error) {
+            (Phase::Exec, Errno::NOENT | Errno::NOTDIR) => SandboxError::NotFound { program, reason: what },
+            (Phase::Exec, _) => SandboxError::NotExecutable { program, reason: what },
+            _ => SandboxError::Setup { phase, what, source: error.into(), hint: self.hint(phase, error) },
+        }
+    }
+
+    fn hint(&self, phase: Phase, error: Errno) -> Option<&'static str> {
+        let nested = self.settings.identity.in_user_namespace();
+        match (phase, error) {
+            (Phase::Namespaces | Phase::Root | Phase::System, Errno::PERM) if !nested => {
+                Some("kiln needs `CAP_SYS_ADMIN` here; run it as an ordinary user, or the container with `--privileged`")
+            }
+            (Phase::System, Errno::PERM) => {
+                Some("this container hides parts of `/proc`; run it with `--security-opt systempaths=unconfined`")
+            }
+            (Phase::Namespaces, Errno::NOSPC) => Some("raise `sysctl user.max_user_namespaces` and its siblings"),
+            (Phase::Root, Errno::PERM | Errno::INVAL) if nested => {
+                Some("overlayfs in a user namespace needs Linux 5.11 or newer and a store not itself on overlayfs")
+            }
+            (Phase::Root, Errno::INVAL) => Some("the store may be on a file system that overlayfs cannot write to"),
+            (Phase::User | Phase::WorkingDirectory, Errno::INVAL) if nested => {
+                Some("this user namespace does not have that id; add a range to `/etc/subuid` and `/etc/subgid`")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let helper = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        helper.take();
+    }
+}
+
+impl Helper {
+    fn send(&self, spec: &RunSpec, channels: &Channels) -> Result<(), Errno> {
+        let request = Request { spec: spec.clone(), house: self.house.clone() };
+        let text = rustix::fs::memfd_create("kiln-request", MemfdFlags::CLOEXEC)?;
+        let mut bytes = &request.encode()[..];
+        let mut offset = 0;
+        while !bytes.is_empty() {
+            let written = rustix::io::pwrite(&text, bytes, offset)?;
+            offset += written as u64;
+            bytes = &bytes[written..];
+        }
+        let files = [text.as_fd(), channels.stdout.as_fd(), channels.stderr.as_fd(), channels.run.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        let message = [IoSlice::new(b"r")];
+        rustix::net::sendmsg(&self.control, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Its end of the socket tells it to kill what still runs, and to go.
+        let _ = rustix::net::shutdown(&self.control, Shutdown::Both);
+        let _ = self.process.wait();
+    }
+}
+
+/// kiln's ends of one running command.
+struct Run {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    socket: OwnedFd,
+}
+
+impl Run {
+    /// Passes output on until the command has ended and nothing is left of it.
+    fn pump(self, on_output: &(dyn Fn(LogStream, &[u8]) + Sync), cancel: &Cancel) -> Result<Reply, SandboxError> {
+        let broken = |error: Errno| SandboxError::Helper { what: "its run socket", source: error.into() };
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(broken)?);
+        let armed = wake.clone();
+        let _hook = cancel.on_request(move || {
+            let _ = rustix::io::write(&*armed, &1_u64.to_ne_bytes());
+        });
+        let mut output = [Some((LogStream::Stdout, self.stdout)), Some((LogStream::Stderr, self.stderr))];
+        let mut buffer = vec![0; 64 * 1024];
+        let mut cancelled = false;
+        let reply = loop {
+            let ready = wait(&output, &self.socket, (!cancelled).then_some(&*wake)).map_err(broken)?;
+            for (source, ready) in output.iter_mut().zip(ready.output) {
+                if ready && pass_on(source, &mut buffer, on_output) == Passed::End {
+                    *source = None;
+                }
+            }
+            if ready.cancelled {
+                cancelled = true;
+                rustix::net::shutdown(&self.socket, Shutdown::Write).map_err(broken)?;
+            }
+            if ready.reply {
+                let mut bytes = [0; Reply::MAX];
+                let (length, _) = rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()).map_err(broken)?;
+                break Reply::decode(&bytes[..length]).ok_or(SandboxError::HelperDied)?;
+            }
+        };
+        for source in &mut output {
+            drain(source, &mut buffer, on_output);
+        }
+        if cancelled { Err(SandboxError::Cancelled) } else { Ok(reply) }
+    }
+}
+
+type Source = Option<(LogStream, OwnedFd)>;
+
+struct Ready {
+    output: [bool; 2],
+    reply: bool,
+    cancelled: bool,
+}
+
+fn wait(output: &[Source; 2], socket: &OwnedFd, wake: Option<&OwnedFd>) -> Result<Ready, Errno> {
+    let mut set = vec![PollFd::new(socket, PollFlags::IN)];
+    let wake_at = wake.map(|wake| {
+        set.push(PollFd::new(wake, PollFlags::IN));
+        set.len() - 1
+    });
+    let output_at = output.each_ref().map(|source| {
+        source.as_ref().map(|(_, pipe)| {
+            set.push(PollFd::new(pipe, PollFlags::IN));
+            set.len() - 1
+        })
+    });
+    match poll(&mut set, None) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(Ready { output: [false; 2], reply: false, cancelled: false }),
+        Err(error) => return Err(error),
+    }
+    let happened = |position: Option<usize>| position.is_some_and(|position| !set[position].revents().is_empty());
+    Ok(Ready { output: output_at.map(happened), reply: happened(Some(0)), cancelled: happened(wake_at) })
+}
+
+#[derive(PartialEq, Eq)]
+enum Passed {
+    Some,
+    Nothing,
+    End,
+}
+
+fn pass_on(source: &Source, buffer: &mut [u8], on_output: &(dyn Fn(LogStream, &[u8]) + Sync)) -> Passed {
+    let Some((stream, pipe)) = source else { return Passed::End };
+    match rustix::io::read(pipe, &mut *buffer) {
+        Ok(0) => Passed::End,
+        Ok(length) => {
+            on_output(*stream, &buffer[..length]);
+            Passed::Some
+        }
+        Err(Errno::INTR) => Passed::Some,
+        Err(Errno::AGAIN) => Passed::Nothing,
+        Err(_) => Passed::End,
+    }
+}
+
+/// Passes on what is left in a pipe, without waiting for those who may still hold it open: the command is dead.
+fn drain(source: &Source, buffer: &mut [u8], on_output: &(dyn Fn(LogStream, &[u8]) + Sync)) {
+    let Some((_, pipe)) = source else { return };
+    if rustix::io::ioctl_fionbio(pipe, true).is_ok() {
+        while pass_on(source, buffer, on_output) == Passed::Some {}
+    }
+}
+
+fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
+fn prepare(spec: &RunSpec) -> io::Result<()> {
+    if let Some(top) = spec.lowers.last() {
+        let stat = rustix::fs::stat(top)?;
+        rustix::fs::chown(&spec.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::chmod(&spec.upper, Mode::from_raw_mode(stat.st_mode))?;
+    } else {
+        rustix::fs::chmod(&spec.upper, Mode::from_raw_mode(0o755))?;
+    }
+    std::fs::create_dir(WorkDirectories::below(&spec.work).overlay)
+}
+
+/// Empties the work directory again.
+fn clean(work: &Path) -> io::Result<()> {
+    let WorkDirectories { overlay, patch } = WorkDirectories::below(work);
+    for directory in [overlay, patch] {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn make_readable_directory(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    Ok(rustix::fs::chmod(path, Mode::from_raw_mode(0o755))?)
 }

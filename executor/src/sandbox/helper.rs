@@ -1,7 +1,197 @@
-//! The helper: a small process that starts, watches and kills commands.
+//! The helper: a small process with one thread that starts, watches and kills commands.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::mount::MountPropagationFlags;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::thread::UnshareFlags;
+
+use kiln_solver::Network;
+
+use super::child::become_command;
+use super::protocol::{Channels, Failure, Reply, Request, failed};
+use super::sys::{self, Cloned};
+use super::{ExitStatus, Phase};
+
+/// A command that runs.
+struct Running {
+    process: OwnedFd,
+    socket: OwnedFd,
+    killed: bool,
+}
 
 /// The helper's whole life. kiln's `main` calls it, first thing and with a single thread, when its `argv[0]` is
 /// [`super::HELPER_NAME`].
 pub fn helper_main() -> ! {
-    todo!()
+    // A terminal's Ctrl-C is for kiln alone: it decides what becomes of its commands.
+    let _ = rustix::process::setsid();
+    sys::close_from(3);
+    sys::reset_signals();
+    let Ok(control) = take_control() else { sys::exit_now(1) };
+    let ready = leave_mounts();
+    serve(&control, &ready);
+    sys::exit_now(0)
+}
+
+/// The control socket came as standard input, of which nothing may be left.
+fn take_control() -> Result<OwnedFd, Errno> {
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(control)
+}
+
+/// A mount namespace that the machine's mounts come into and none gets out of: commands start from a copy of it.
+fn leave_mounts() -> Result<(), Errno> {
+    sys::unshare(UnshareFlags::NEWNS)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+}
+
+fn serve(control: &OwnedFd, ready: &Result<(), Errno>) {
+    let mut running: Vec<Running> = Vec::new();
+    let mut open = true;
+    while open || !running.is_empty() {
+        let (asked, events) = wait(open.then(|| control.as_fd()), &running);
+        for index in (0..running.len()).rev() {
+            let (ended, left) = events[index];
+            if left && !running[index].killed {
+                kill(&mut running[index]);
+            }
+            if ended && finish(&running[index]) {
+                running.swap_remove(index);
+            }
+        }
+        if asked {
+            match receive(control) {
+                Ok(Some((request, channels))) => running.extend(start(&request, channels, ready)),
+                Ok(None) => {}
+                Err(_) => {
+                    open = false;
+                    running.iter_mut().for_each(kill);
+                }
+            }
+        }
+    }
+}
+
+/// Waits until something happens: whether kiln asked for something, and of each command whether it ended and
+/// whether kiln has left it.
+fn wait(control: Option<BorrowedFd<'_>>, running: &[Running]) -> (bool, Vec<(bool, bool)>) {
+    let mut set = Vec::with_capacity(1 + 2 * running.len());
+    for command in running {
+        set.push(PollFd::new(&command.process, PollFlags::IN));
+    }
+    let mut watched = Vec::new();
+    for (index, command) in running.iter().enumerate().filter(|(_, command)| !command.killed) {
+        watched.push(index);
+        set.push(PollFd::new(&command.socket, PollFlags::IN | PollFlags::RDHUP));
+    }
+    if let Some(control) = &control {
+        set.push(PollFd::from_borrowed_fd(*control, PollFlags::IN));
+    }
+    let mut events = vec![(false, false); running.len()];
+    if poll(&mut set, None).is_err() {
+        return (false, events);
+    }
+    let happened = |position: usize| !set[position].revents().is_empty();
+    for (index, event) in events.iter_mut().enumerate() {
+        event.0 = happened(index);
+    }
+    for (offset, &index) in watched.iter().enumerate() {
+        events[index].1 = happened(running.len() + offset);
+    }
+    (control.is_some() && happened(set.len() - 1), events)
+}
+
+fn kill(command: &mut Running) {
+    command.killed = true;
+    // It may have ended in this moment; then there is nothing to kill.
+    let _ = pidfd_send_signal(&command.process, Signal::KILL);
+}
+
+/// Reports the end of a command; false if it has not ended.
+fn finish(command: &Running) -> bool {
+    let status = match waitid(WaitId::PidFd(command.process.as_fd()), WaitIdOptions::EXITED) {
+        Ok(Some(status)) => status,
+        Ok(None) | Err(Errno::INTR) => return false,
+        Err(_) => return true,
+    };
+    let status = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitStatus::Code(code),
+        (None, Some(signal)) => ExitStatus::Signal(signal),
+        (None, None) => return false,
+    };
+    reply(&command.socket, &Reply::Ended(status));
+    true
+}
+
+/// kiln may have gone; then nobody wants to know.
+fn reply(socket: &OwnedFd, reply: &Reply) {
+    let _ = rustix::net::send(socket, &reply.encode(), SendFlags::NOSIGNAL);
+}
+
+fn start(request: &Request, channels: Channels, ready: &Result<(), Errno>) -> Option<Running> {
+    let namespaces = sys::NEW_NAMESPACES | if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    let cloned = ready.and_then(|()| sys::clone(namespaces));
+    match cloned.map_err(failed(Phase::Namespaces, "the kernel refused")) {
+        Ok(Cloned::Parent(process)) => Some(Running { process, socket: channels.run, killed: false }),
+        Ok(Cloned::Child) => {
+            let Err(failure) = become_command(request, &channels);
+            give_up(&channels.run, failure)
+        }
+        Err(failure) => {
+            reply(&channels.run, &Reply::Failed(failure));
+            None
+        }
+    }
+}
+
+fn give_up(socket: &OwnedFd, failure: Failure) -> ! {
+    reply(socket, &Reply::Failed(failure));
+    sys::exit_now(255)
+}
+
+/// The next request; nothing where there is none after all. An error is kiln's end.
+fn receive(control: &OwnedFd) -> Result<Option<(Request, Channels)>, Errno> {
+    let mut byte = [0_u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let received = match rustix::net::recvmsg(control, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        Err(Errno::INTR) => return Ok(None),
+        other => other?,
+    };
+    if received.bytes == 0 {
+        return Err(Errno::PIPE);
+    }
+    let mut files = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            files.extend(rights);
+        }
+    }
+    let Ok([text, stdout, stderr, run]) = <[OwnedFd; 4]>::try_from(files) else { return Ok(None) };
+    let Some(request) = Request::decode(&read_all(&text)?) else { return Ok(None) };
+    Ok(Some((request, Channels { stdout, stderr, run })))
+}
+
+fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let size = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or_default();
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match rustix::io::pread(file, &mut bytes[filled..], filled as u64)? {
+            0 => break,
+            length => filled += length,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }

@@ -1,1 +1,146 @@
-//! overlay
+//! The root of a sandbox: overlayfs over any number of layers.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
+};
+
+use super::Phase;
+use super::protocol::Failure;
+
+/// What an overlay is made of.
+pub(super) struct Overlay<'a> {
+    /// Layers, the highest first.
+    pub(super) lowers: Vec<&'a Path>,
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    /// Whether marks are in `user.*` attributes.
+    pub(super) user_attributes: bool,
+}
+
+/// `volatile`: unmounting need not wait for the disk. The others: layers must not depend on what lies below
+/// them, nor on inode numbers, and no mark that an image brings along may lead anywhere.
+const OPTIONS: [(&str, &str); 4] =
+    [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")];
+
+/// fsconfig takes no longer text.
+const LONGEST: usize = 255;
+
+impl Overlay<'_> {
+    /// Mounts it at `target`; returns its root.
+    pub(super) fn mount(&self, target: &Path) -> Result<OwnedFd, Failure> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
+        match self.configure(context.as_fd()) {
+            Ok(()) => {}
+            Err((Key::Lower, _, Errno::INVAL)) => return self.mount_old(target),
+            Err((_, what, error)) => return Err(self.failure(&explain(&what, &context), error)),
+        }
+        fsconfig_create(&context).map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            .map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
+        super::system::attach_at(&mount, CWD, target).map_err(|error| self.failure(&target.to_string_lossy(), error))?;
+        Ok(mount)
+    }
+
+    fn configure(&self, context: rustix::fd::BorrowedFd<'_>) -> Result<(), (Key, String, Errno)> {
+        let mut held = Vec::new();
+        let mut set = |key: Key, name: &str, path: &Path| {
+            let failed = |error| (key, path.to_string_lossy().into_owned(), error);
+            if path.as_os_str().len() <= LONGEST {
+                return fsconfig_set_string(context, name, path).map_err(failed);
+            }
+            let directory = open(path).map_err(failed)?;
+            let short = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            held.push(directory);
+            fsconfig_set_string(context, name, short).map_err(failed)
+        };
+        for lower in &self.lowers {
+            set(Key::Lower, "lowerdir+", lower)?;
+        }
+        set(Key::Other, "upperdir", self.upper)?;
+        set(Key::Other, "workdir", self.work)?;
+        let refused = |name: &str| {
+            let name = name.to_owned();
+            move |error| (Key::Other, format!("overlayfs option `{name}`"), error)
+        };
+        for (name, value) in OPTIONS {
+            fsconfig_set_string(context, name, value).map_err(refused(name))?;
+        }
+        fsconfig_set_flag(context, "volatile").map_err(refused("volatile"))?;
+        if self.user_attributes {
+            fsconfig_set_flag(context, "userxattr").map_err(refused("userxattr"))?;
+        }
+        Ok(())
+    }
+
+    /// The same for kernels before 6.8, which take all layers in one text of at most a page: each is named by a
+    /// file descriptor, so that a long path costs no more than a short one.
+    pub(super) fn mount_old(&self, target: &Path) -> Result<OwnedFd, Failure> {
+        let held = |path: &Path| open(path).map_err(|error| self.failure(&path.to_string_lossy(), error));
+        let lowers = self.lowers.iter().map(|path| held(path)).collect::<Result<Vec<_>, _>>()?;
+        let (upper, work) = (held(self.upper)?, held(self.work)?);
+        let mut options = String::from("volatile,");
+        for (name, value) in OPTIONS {
+            let _ = write!(options, "{name}={value},");
+        }
+        if self.user_attributes {
+            options.push_str("userxattr,");
+        }
+        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let lowers: Vec<String> = lowers.iter().map(name).collect();
+        let _ = write!(options, "upperdir={},workdir={},lowerdir={}", name(&upper), name(&work), lowers.join(":"));
+        let options = std::ffi::CString::new(options).map_err(|_| self.failure("overlayfs options", Errno::INVAL))?;
+        rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
+            .and_then(|()| open(target))
+            .map_err(|error| self.failure(&format!("overlayfs at {}", target.display()), error))
+    }
+
+    fn failure(&self, what: &str, error: Errno) -> Failure {
+        let what = format!("{what} ({} layers)", self.lowers.len());
+        Failure { phase: Phase::Root, what, error }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Key {
+    Lower,
+    Other,
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Adds to `what` what the kernel says about a mount that it refused.
+fn explain(what: &str, context: &OwnedFd) -> String {
+    let mut what = what.to_owned();
+    let mut line = [0_u8; 1024];
+    while let Ok(length) = rustix::io::read(context, &mut line) {
+        if length == 0 {
+            break;
+        }
+        let _ = write!(what, ": {}", String::from_utf8_lossy(&line[..length]).trim_end());
+    }
+    what
+}
+
+/// The directories that one run needs below its work directory.
+pub(super) struct WorkDirectories {
+    /// overlayfs's own.
+    pub(super) overlay: PathBuf,
+    /// The layer of mount points that the image hides (see `points.rs`).
+    pub(super) patch: PathBuf,
+}
+
+impl WorkDirectories {
+    pub(super) fn below(work: &Path) -> Self {
+        Self { overlay: work.join("overlay"), patch: work.join("patch") }
+    }
+}
+

@@ -1,1 +1,220 @@
-//! points
+//! Where things are mounted in a sandbox's root, without leaving a trace in its upper directory.
+//!
+//! The stub, the lowest layer of every root, has all mount points. Where an image hides one (a symlink to
+//! nothing, a whiteout, a file in place of a directory), a *patch* makes up for it: one more layer, above all
+//! others, that has the missing mount points and copies of the directories on the way to them. So nothing is
+//! ever made in the upper directory that the command did not make.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::Phase;
+use super::protocol::{Failure, failed};
+
+/// A place to mount something at.
+#[derive(Clone, Copy)]
+pub(super) struct Point {
+    /// Relative to the root.
+    pub(super) path: &'static str,
+    /// A directory; else a file.
+    pub(super) directory: bool,
+}
+
+/// All of them, in the order of [`Points`]'s fields.
+const POINTS: [Point; 5] = [
+    Point { path: "proc", directory: true },
+    Point { path: "sys", directory: true },
+    Point { path: "dev", directory: true },
+    Point { path: "etc/resolv.conf", directory: false },
+    Point { path: "etc/hosts", directory: false },
+];
+
+/// More symlinks on one path are a loop.
+const MAX_LINKS: usize = 40;
+
+/// The mount points of one root, found.
+pub(super) struct Points {
+    pub(super) proc: OwnedFd,
+    pub(super) sys: OwnedFd,
+    pub(super) dev: OwnedFd,
+    pub(super) resolv_conf: OwnedFd,
+    pub(super) hosts: OwnedFd,
+}
+
+/// Puts the stub layer into an empty directory.
+pub(super) fn make_stub(stub: &Path) -> std::io::Result<()> {
+    for point in POINTS {
+        let path = stub.join(point.path);
+        if point.directory {
+            std::fs::create_dir_all(path)?;
+        } else {
+            std::fs::create_dir_all(path.parent().unwrap_or(stub))?;
+            std::fs::write(path, b"")?;
+        }
+    }
+    Ok(())
+}
+
+impl Points {
+    /// Finds all mount points, or says which ones are missing.
+    pub(super) fn find(root: &OwnedFd) -> Result<Result<Self, Vec<Point>>, Failure> {
+        let mut found = Vec::with_capacity(POINTS.len());
+        let mut missing = Vec::new();
+        for point in POINTS {
+            match find(root, point).map_err(failed(Phase::MountPoint, point.path))? {
+                Some(place) => found.push(place),
+                None => missing.push(point),
+            }
+        }
+        Ok(match <[OwnedFd; 5]>::try_from(found) {
+            Ok([proc, sys, dev, resolv_conf, hosts]) => Ok(Self { proc, sys, dev, resolv_conf, hosts }),
+            Err(_) => Err(missing),
+        })
+    }
+}
+
+/// A file may be reached through symlinks, inside the root. A directory such as `/proc` must be what it says:
+/// mounted elsewhere, it would not be what the command finds by its name.
+fn find(root: &OwnedFd, point: Point) -> Result<Option<OwnedFd>, Errno> {
+    let follow = if point.directory { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let place = match open(root, point.path, follow) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+        other => other?,
+    };
+    let is_directory = kind(&rustix::fs::fstat(&place)?) == FileType::Directory;
+    Ok((is_directory == point.directory).then_some(place))
+}
+
+fn open(root: &OwnedFd, path: impl rustix::path::Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Makes the patch for these mount points, which `root` lacks, in the empty directory `patch`.
+pub(super) fn make_patch(root: &OwnedFd, patch: &Path, missing: &[Point]) -> Result<(), Failure> {
+    let mut copied = Vec::new();
+    for point in missing {
+        make_point(root, patch, *point, &mut copied).map_err(failed(Phase::MountPoint, point.path))?;
+    }
+    for (path, stat) in copied.iter().rev() {
+        copy_times(path, stat).map_err(failed(Phase::MountPoint, path.to_string_lossy()))?;
+    }
+    Ok(())
+}
+
+fn make_point(root: &OwnedFd, patch: &Path, point: Point, copied: &mut Vec<(PathBuf, Stat)>) -> Result<(), Errno> {
+    let place = resolve(root, point)?;
+    let parents = place.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+    let parents: Vec<&Path> = parents.collect();
+    for parent in parents.iter().rev() {
+        if make_directory(&patch.join(parent))? {
+            copy_metadata(root, parent, &patch.join(parent), copied)?;
+        }
+    }
+    let place = patch.join(place);
+    if point.directory {
+        make_directory(&place)?;
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::open(&place, flags, Mode::from_raw_mode(0o644))?;
+    }
+    Ok(())
+}
+
+/// Whether it was not there before.
+fn make_directory(path: &Path) -> Result<bool, Errno> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the path of a mount point leads inside the root, whether or not that exists.
+fn resolve(root: &OwnedFd, point: Point) -> Result<PathBuf, Errno> {
+    let mut resolved: Vec<OsString> = Vec::new();
+    let mut pending: VecDeque<OsString> = components(point.path.as_ref());
+    let mut links = 0;
+    while let Some(name) = pending.pop_front() {
+        if name == ".." {
+            resolved.pop();
+            continue;
+        }
+        resolved.push(name);
+        if pending.is_empty() && point.directory || links >= MAX_LINKS {
+            continue;
+        }
+        let path: PathBuf = resolved.iter().collect();
+        let Ok(here) = open(root, path.as_path(), OFlags::NOFOLLOW) else { continue };
+        if kind(&rustix::fs::fstat(&here)?) == FileType::Symlink {
+            links += 1;
+            let target = OsString::from_vec(rustix::fs::readlinkat(&here, "", Vec::new())?.into_bytes());
+            resolved.pop();
+            if target.as_bytes().starts_with(b"/") {
+                resolved.clear();
+            }
+            for part in components(&target).into_iter().rev() {
+                pending.push_front(part);
+            }
+        }
+    }
+    if resolved.is_empty() { Err(Errno::ISDIR) } else { Ok(resolved.iter().collect()) }
+}
+
+fn components(path: &OsStr) -> VecDeque<OsString> {
+    let parts = path.as_bytes().split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.map(|part| OsStr::from_bytes(part).to_owned()).collect()
+}
+
+/// Gives a directory of the patch the owner, mode and attributes of the one that it stands for, if that exists;
+/// its times come last, when nothing is made in it any more.
+fn copy_metadata(
+    root: &OwnedFd,
+    path: &Path,
+    copy: &Path,
+    copied: &mut Vec<(PathBuf, Stat)>,
+) -> Result<(), Errno> {
+    let Ok(original) = open(root, path, OFlags::NOFOLLOW | OFlags::DIRECTORY) else { return Ok(()) };
+    let stat = rustix::fs::fstat(&original)?;
+    rustix::fs::chown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::chmod(copy, Mode::from_raw_mode(stat.st_mode))?;
+    copy_attributes(root, path, copy)?;
+    copied.push((copy.to_owned(), stat));
+    Ok(())
+}
+
+fn copy_attributes(root: &OwnedFd, path: &Path, copy: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let original = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+    let mut names = vec![0_u8; 64 * 1024];
+    let length = match rustix::fs::flistxattr(&original, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsStr::from_bytes(name);
+        let mut value = vec![0_u8; 64 * 1024];
+        let length = rustix::fs::fgetxattr(&original, name, value.as_mut_slice())?;
+        rustix::fs::lsetxattr(copy, name, &value[..length], rustix::fs::XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn copy_times(path: &Path, stat: &Stat) -> Result<(), Errno> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime as _, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+}

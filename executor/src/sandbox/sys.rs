@@ -1,1 +1,141 @@
 //! The system calls that rustix does not have, each behind a safe face. All `unsafe` of this crate is here.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+/// Which side of [`clone`] this is.
+pub(crate) enum Cloned {
+    /// The caller, with a pidfd of the new process.
+    Parent(OwnedFd),
+    /// The new process.
+    Child,
+}
+
+/// Namespaces of [`clone`].
+pub(crate) const NEW_NAMESPACES: u64 =
+    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
+
+/// The network namespace, for [`clone`].
+pub(crate) const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
+
+/// Makes a process like fork does, in new namespaces. Only for a process with a single thread: another thread's
+/// locks would stay locked for ever in the child.
+pub(crate) fn clone(namespaces: u64) -> Result<Cloned, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: an all-zero `clone_args` asks for nothing.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = ptr::from_mut(&mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has its own copy of the memory, as after fork; `pidfd` outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match check(pid)? {
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel has just opened it, and nobody else owns it.
+        _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Sets attributes (`MOUNT_ATTR_*`) on the mount that `mount` refers to, and on those below it.
+pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> Result<(), Errno> {
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and the size is that of the structure passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Moves the calling thread into new namespaces; never with `UnshareFlags::FILES`.
+pub(crate) fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
+    debug_assert!(!namespaces.contains(UnshareFlags::FILES));
+    // SAFETY: the table of file descriptors stays shared.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }
+}
+
+/// Closes every file descriptor from `first` on. Only for a process that owns none of them as an object.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: the caller holds nothing that would be used or closed again.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Every signal back to its default, and none blocked: what a command expects to find.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Brings the loopback interface of this network namespace up.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: an all-zero `ifreq` is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
+/// Becomes another program. Returns only if that failed.
+pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both lists are of C strings that outlive the call, and end with a null pointer.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    last_error()
+}
+
+/// Becomes the program that `file` is open on. Returns only if that failed.
+pub(crate) fn execute_file(file: BorrowedFd<'_>, arguments: &[CString]) -> Errno {
+    let (arguments, environment) = (pointers(arguments), pointers(&[]));
+    // SAFETY: as for `execute`; the path is an empty C string.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_error()
+}
+
+/// Ends the process at once, without running anything that was registered for its end.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: it only ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result < 0 { Err(last_error()) } else { Ok(result) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

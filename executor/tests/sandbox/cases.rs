@@ -1,0 +1,570 @@
+//! The cases. Each runs in every mode: as root, and as an ordinary user with and without a range of ids.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use kiln_executor::rootless::enter;
+use kiln_executor::sandbox::{ExitStatus, SandboxError, User, hosts_with_own_name};
+use kiln_solver::{Cancel, LogStream, Network};
+
+use crate::world::World;
+
+type Case = fn(&World);
+
+pub const ALL: &[(&str, Case)] = &[
+    ("exit_codes_come_back", exit_codes_come_back),
+    ("signals_come_back", signals_come_back),
+    ("output_is_passed_on_by_stream", output_is_passed_on_by_stream),
+    ("long_lines_are_whole", long_lines_are_whole),
+    ("environment_is_exactly_what_was_asked", environment_is_exactly_what_was_asked),
+    ("working_directory_is_entered_or_made", working_directory_is_entered_or_made),
+    ("working_directory_stays_in_the_root", working_directory_stays_in_the_root),
+    ("user_and_groups_are_set", user_and_groups_are_set),
+    ("unmapped_user_is_a_clear_error", unmapped_user_is_a_clear_error),
+    ("capabilities_are_dockers", capabilities_are_dockers),
+    ("umask_is_022", umask_is_022),
+    ("nothing_of_ours_is_left", nothing_of_ours_is_left),
+    ("scratch_has_a_root", scratch_has_a_root),
+    ("hidden_mount_points_leave_no_trace", hidden_mount_points_leave_no_trace),
+    ("replaced_directories_keep_their_metadata", replaced_directories_keep_their_metadata),
+    ("hostile_symlinks_stay_in_the_root", hostile_symlinks_stay_in_the_root),
+    ("changes_are_in_overlay_form", changes_are_in_overlay_form),
+    ("root_directory_keeps_its_mode", root_directory_keeps_its_mode),
+    ("no_descriptor_leaks", no_descriptor_leaks),
+    ("descendants_die_with_the_command", descendants_die_with_the_command),
+    ("cancelling_kills_at_once", cancelling_kills_at_once),
+    ("cancelled_before_it_starts", cancelled_before_it_starts),
+    ("dying_takes_everything_along", dying_takes_everything_along),
+    ("many_layers_and_long_paths", many_layers_and_long_paths),
+    ("devices_are_dockers", devices_are_dockers),
+    ("proc_and_sys_are_confined", proc_and_sys_are_confined),
+    ("the_machine_is_out_of_sight", the_machine_is_out_of_sight),
+    ("names_are_resolved_by_given_files", names_are_resolved_by_given_files),
+    ("network_none_has_loopback_alone", network_none_has_loopback_alone),
+    ("eight_at_once", eight_at_once),
+    ("missing_programs_are_told_apart", missing_programs_are_told_apart),
+    ("signals_are_at_their_default", signals_are_at_their_default),
+    ("a_missing_layer_is_a_clear_error", a_missing_layer_is_a_clear_error),
+    ("a_killed_helper_is_replaced", a_killed_helper_is_replaced),
+    ("big_requests_arrive", big_requests_arrive),
+];
+
+fn exit_codes_come_back(world: &World) {
+    for code in [0, 1, 42, 255] {
+        assert_eq!(world.sh(&format!("exit {code}")).code(), code);
+    }
+}
+
+fn signals_come_back(world: &World) {
+    // The first process of a namespace is deaf to its own signals, except those that the kernel sends.
+    assert_eq!(world.sh("kill -9 $$; exit 3").code(), 3);
+    assert_eq!(world.sh("sh -c 'kill -15 $$'; exit $?").code(), 128 + 15);
+}
+
+fn output_is_passed_on_by_stream(world: &World) {
+    let outcome = world.sh("echo one; echo two >&2; echo three; printf four");
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("one\nthree\nfour", "two\n"));
+    let seen = Mutex::new(Vec::new());
+    let on_output = |stream: LogStream, bytes: &[u8]| seen.lock().unwrap().push((stream, bytes.to_vec()));
+    let spec = world.spec("for i in 1 2 3; do echo out; sleep 0.05; echo err >&2; sleep 0.05; done");
+    world.sandbox.run(&spec, &on_output, &Cancel::new()).unwrap();
+    let streams: Vec<LogStream> = seen.into_inner().unwrap().into_iter().map(|(stream, _)| stream).collect();
+    assert_eq!(streams, [LogStream::Stdout, LogStream::Stderr].repeat(3));
+}
+
+fn long_lines_are_whole(world: &World) {
+    let outcome = world.sh("head -c 1048576 /dev/zero | tr '\\0' x; echo; echo end >&2");
+    assert_eq!(outcome.assert_ok().stdout.len(), 1_048_577);
+    assert!(outcome.stdout[..1_048_576].bytes().all(|byte| byte == b'x'));
+    assert_eq!(outcome.stderr, "end\n");
+}
+
+fn environment_is_exactly_what_was_asked(world: &World) {
+    let mut spec = world.command(&["env"]);
+    spec.env = vec!["PATH=/bin".into(), "A=b c=d".into(), "EMPTY=".into(), "Ü=ü".into()];
+    assert_eq!(world.run(&spec).assert_ok().stdout, "PATH=/bin\nA=b c=d\nEMPTY=\nÜ=ü\n");
+}
+
+fn working_directory_is_entered_or_made(world: &World) {
+    let mut spec = world.spec("pwd; stat -c '%u:%a' . ..");
+    spec.cwd = "/data/old".into();
+    assert!(world.run(&spec).assert_ok().stdout.starts_with("/data/old\n"));
+    let mut spec = world.spec("pwd; stat -c '%u:%a' . ..");
+    spec.cwd = "/new/below".into();
+    if !world.single() {
+        spec.user = User { uid: 1000, gid: 1000, groups: vec![1000] };
+    }
+    let uid = spec.user.uid;
+    let outcome = world.run(&spec);
+    assert_eq!(outcome.assert_ok().stdout, format!("/new/below\n{uid}:755\n{uid}:755\n"));
+    assert_eq!(outcome.changes(), ["new/", "new/below/"]);
+    let mut spec = world.spec("pwd");
+    spec.cwd = "/data/file/x".into();
+    assert!(matches!(world.run(&spec).result, Err(SandboxError::Setup { .. })));
+}
+
+fn working_directory_stays_in_the_root(world: &World) {
+    let layer = world.layer(|root| {
+        symlink("../../../../../..", root.join("up")).unwrap();
+        symlink("/proc/self/fd/3", root.join("three")).unwrap();
+    });
+    let mut spec = world.spec("pwd; ls /");
+    spec.lowers.push(layer.clone());
+    spec.cwd = "/up/data".into();
+    assert!(world.run(&spec).assert_ok().stdout.starts_with("/data\n"));
+    for fd in 3..20 {
+        let mut spec = world.spec("pwd; ls");
+        spec.cwd = format!("/proc/self/fd/{fd}");
+        let outcome = world.run(&spec);
+        assert!(matches!(outcome.result, Err(SandboxError::Setup { .. })), "{outcome:?}");
+    }
+}
+
+fn user_and_groups_are_set(world: &World) {
+    if world.single() {
+        assert_eq!(world.says("id -u; id -g"), "0\n0");
+        return;
+    }
+    let mut spec = world.spec("id -u; id -g; id -G; echo x > /tmp/mine; stat -c %u:%g /tmp/mine; touch /bin/no");
+    spec.user = User { uid: 1000, gid: 1001, groups: vec![1001, 50] };
+    let outcome = world.run(&spec);
+    assert_eq!(outcome.stdout, "1000\n1001\n1001 50\n1000:1001\n");
+    assert_eq!(outcome.code(), 1);
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
+}
+
+fn unmapped_user_is_a_clear_error(world: &World) {
+    if world.identity.in_user_namespace() {
+        let mut spec = world.spec("true");
+        spec.user = User { uid: 400_000, gid: 400_000, groups: Vec::new() };
+        let error = world.run(&spec).result.unwrap_err().to_string();
+        assert!(error.contains("gid 400000") && error.contains("hint: "), "{error}");
+    }
+}
+
+fn capabilities_are_dockers(world: &World) {
+    let sets = "while read k v; do case $k in Cap*) echo $k$v;; esac; done < /proc/self/status";
+    let docker = "00000000a80425fb";
+    let none = "0000000000000000";
+    let expected = |own: &str| format!("CapInh:{none}\nCapPrm:{own}\nCapEff:{own}\nCapBnd:{docker}\nCapAmb:{none}");
+    assert_eq!(world.says(sets), expected(docker));
+    if !world.single() {
+        let mut spec = world.spec(sets);
+        spec.user = User { uid: 1000, gid: 1000, groups: vec![1000] };
+        assert_eq!(world.run(&spec).assert_ok().stdout.trim_end(), expected(none));
+    }
+}
+
+fn umask_is_022(world: &World) {
+    assert_eq!(world.says("umask; mkdir /d; touch /f; stat -c %a /d /f"), "0022\n755\n644");
+}
+
+fn nothing_of_ours_is_left(world: &World) {
+    let outcome = world.sh("cat /etc/resolv.conf /etc/hosts; ls /proc /sys /dev > /dev/null");
+    assert!(outcome.assert_ok().changes().is_empty(), "{:?}", outcome.changes());
+    let outcome = world.sh("echo new > /etc/new; rm -f /etc/hosts; rmdir /proc; rm /dev/null; echo done");
+    assert!(outcome.stdout.contains("done"));
+    assert_eq!(outcome.changes(), ["etc/", "etc/new"]);
+}
+
+fn scratch_has_a_root(world: &World) {
+    let mut spec = world.command(&["/bin/true"]);
+    spec.lowers.clear();
+    assert!(matches!(world.run(&spec).result, Err(SandboxError::NotFound { .. })));
+    // A program in the upper directory stands for one that an earlier step left.
+    let layer = world.layer(|root| drop(fs::copy("/bin/busybox", root.join("busybox")).unwrap()));
+    let mut spec = world.command(&["/busybox", "ls", "/", "/etc"]);
+    spec.lowers = vec![layer];
+    let outcome = world.run(&spec);
+    let expected = "/:\nbusybox\ndev\netc\nproc\nsys\n\n/etc:\nhosts\nresolv.conf\n";
+    assert_eq!(outcome.assert_ok().stdout, expected);
+    assert!(outcome.changes().is_empty());
+}
+
+/// Ways for an image to hide mount points, and what `/etc/resolv.conf` then is.
+fn hidden_mount_points_leave_no_trace(world: &World) {
+    let hide: &[(&str, fn(&Path))] = &[
+        ("dangling symlink", |root| {
+            fs::create_dir(root.join("etc")).unwrap();
+            symlink("../run/systemd/stub-resolv.conf", root.join("etc/resolv.conf")).unwrap();
+        }),
+        ("dangling absolute symlinks", |root| {
+            fs::create_dir(root.join("etc")).unwrap();
+            symlink("/a/b/c", root.join("etc/resolv.conf")).unwrap();
+            symlink("/a/b/d", root.join("etc/hosts")).unwrap();
+        }),
+        ("symlink loop", |root| {
+            fs::create_dir(root.join("etc")).unwrap();
+            symlink("resolv.conf", root.join("etc/resolv.conf")).unwrap();
+        }),
+        ("whole directory is a symlink", |root| symlink("usr/etc", root.join("etc")).unwrap()),
+        ("directory in place of a file", |root| fs::create_dir_all(root.join("etc/hosts/x")).unwrap()),
+        ("file in place of a directory", |root| fs::write(root.join("proc"), "no").unwrap()),
+        ("symlink in place of a directory", |root| symlink("data", root.join("proc")).unwrap()),
+        ("file in place of /etc", |root| fs::write(root.join("etc"), "no").unwrap()),
+        ("symlinks to where we mount", |root| {
+            fs::create_dir(root.join("etc")).unwrap();
+            symlink("/dev/x", root.join("etc/hosts")).unwrap();
+        }),
+    ];
+    for (what, fill) in hide {
+        let mut spec = world.spec("ls -d /proc/self/exe /dev/null > /dev/null && cat /etc/resolv.conf");
+        spec.lowers.push(world.layer(fill));
+        let outcome = world.run(&spec);
+        assert_eq!(outcome.assert_ok().stdout, "nameserver 192.0.2.1\n", "{what}");
+        assert!(outcome.changes().is_empty(), "{what}: {:?}", outcome.changes());
+    }
+    let whiteouts = world.sh("echo x > /etc/x; rm /etc/x; rm -rf /etc /dev /proc /sys; mkdir /opt; true");
+    whiteouts.assert_ok();
+    // Layers of an image that was made elsewhere may hide the stub's entries by whiteouts and opaque directories.
+    let hiding = world.layer(|_| {});
+    let mut spec = world.spec("true");
+    spec.lowers = vec![
+        world.base.clone(),
+        world.layer(|root| {
+            fs::create_dir_all(root.join("sys/x")).unwrap();
+            fs::create_dir_all(root.join("dev/x")).unwrap();
+        }),
+    ];
+    spec.upper = hiding.clone();
+    world.run(&spec).assert_ok();
+    opaque(world, &hiding.join("etc"));
+    let mut spec = world.spec("cat /etc/resolv.conf; ls /etc");
+    spec.lowers.push(hiding);
+    let outcome = world.run(&spec);
+    assert_eq!(outcome.assert_ok().stdout, "nameserver 192.0.2.1\nhosts\nresolv.conf\n");
+    assert!(outcome.changes().is_empty(), "{:?}", outcome.changes());
+}
+
+fn opaque(world: &World, directory: &Path) {
+    let name = if world.identity.in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    fs::create_dir_all(directory).unwrap();
+    rustix::fs::setxattr(directory, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+fn replaced_directories_keep_their_metadata(world: &World) {
+    let layer = world.layer(|root| {
+        fs::create_dir_all(root.join("run/lock")).unwrap();
+        fs::create_dir(root.join("etc")).unwrap();
+        symlink("/run/lock/r", root.join("etc/resolv.conf")).unwrap();
+        fs::set_permissions(root.join("run/lock"), PermissionsExt::from_mode(0o1777)).unwrap();
+        if !world.single() {
+            std::os::unix::fs::chown(root.join("run/lock"), Some(7), Some(8)).unwrap();
+        }
+        let time = rustix::fs::Timespec { tv_sec: 1_000_000, tv_nsec: 5 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        for path in ["run/lock", "run"] {
+            rustix::fs::utimensat(rustix::fs::CWD, root.join(path), &times, rustix::fs::AtFlags::empty()).unwrap();
+        }
+    });
+    let mut spec = world.spec("stat -c '%a %u %g %Y' /run/lock; stat -c %Y /run; touch /run/lock/x");
+    spec.lowers.push(layer);
+    let outcome = world.run(&spec);
+    let owner = if world.single() { "0 0" } else { "7 8" };
+    assert_eq!(outcome.assert_ok().stdout, format!("1777 {owner} 1000000\n1000000\n"));
+    assert_eq!(outcome.changes(), ["run/", "run/lock/", "run/lock/x"]);
+    assert_eq!(outcome.upper.join("run/lock").metadata().unwrap().mode() & 0o7777, 0o1777);
+}
+
+fn hostile_symlinks_stay_in_the_root(world: &World) {
+    let outside = world.directory();
+    fs::write(outside.join("victim"), "untouched").unwrap();
+    let layer = world.layer(|root| {
+        symlink(&outside, root.join("etc")).unwrap();
+        symlink("../../../../../../../tmp", root.join("proc")).unwrap();
+    });
+    let mut spec = world.spec("cat /etc/resolv.conf; echo overwritten > /etc/victim");
+    spec.lowers.push(layer);
+    assert_eq!(world.run(&spec).assert_ok().stdout, "nameserver 192.0.2.1\n");
+    assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+fn changes_are_in_overlay_form(world: &World) {
+    let script = "rm /data/file; rm -rf /data/gone; mkdir /data/gone; echo new > /data/gone/new; \
+                  echo more >> /data/old/file; ln -s a /link; mkdir -p /x/y";
+    let outcome = world.sh(script);
+    let expected = [
+        "data/",
+        "data/file whiteout",
+        "data/gone/",
+        "data/gone/new",
+        "data/old/",
+        "data/old/file",
+        "link",
+        "x/",
+        "x/y/",
+    ];
+    assert_eq!(outcome.assert_ok().changes(), expected);
+    let name = if world.identity.in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+    let mut value = [0; 8];
+    let length = rustix::fs::getxattr(outcome.upper.join("data/gone"), name, &mut value[..]).unwrap();
+    assert_eq!(&value[..length], b"y");
+    // The upper directory is the next step's highest layer.
+    let mut spec = world.spec("cat /data/old/file; ls /data /data/gone");
+    spec.lowers.push(outcome.upper);
+    assert_eq!(world.run(&spec).assert_ok().stdout, "old\nmore\n/data:\ngone\nold\n\n/data/gone:\nnew\n");
+}
+
+fn root_directory_keeps_its_mode(world: &World) {
+    let layer = world.layer(|root| fs::set_permissions(root, PermissionsExt::from_mode(0o751)).unwrap());
+    let mut spec = world.spec("stat -c %a /");
+    spec.lowers.push(layer);
+    assert_eq!(world.run(&spec).assert_ok().stdout, "751\n");
+}
+
+fn no_descriptor_leaks(world: &World) {
+    // `ls` has one more for the directory that it lists.
+    assert_eq!(world.says("ls /proc/self/fd | wc -l; readlink /proc/self/fd/0"), "4\n/dev/null");
+    let all = world.says("for fd in /proc/self/fd/*; do readlink $fd; done");
+    assert!(!all.contains("socket") && !all.contains("pidfd"), "{all}");
+}
+
+fn descendants_die_with_the_command(world: &World) {
+    let start = Instant::now();
+    let outcome = world.sh("setsid sh -c 'echo alive; sleep 1000' & (sleep 1000 &) ; sleep 0.1; echo end");
+    assert_eq!(outcome.assert_ok().stdout, "alive\nend\n");
+    assert!(start.elapsed() < Duration::from_secs(100));
+    assert_eq!(processes_with("sleep\0001000"), BTreeSet::new());
+}
+
+fn processes_with(text: &str) -> BTreeSet<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|process| fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line.contains(text)))
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn cancelling_kills_at_once(world: &World) {
+    let cancel = Cancel::new();
+    let asked = Mutex::new(None);
+    let on_output = |_: LogStream, _: &[u8]| {
+        *asked.lock().unwrap() = Some(Instant::now());
+        cancel.request();
+    };
+    let spec = world.spec("trap '' TERM INT; (sleep 2000 &); echo started; sleep 2000");
+    let error = world.sandbox.run(&spec, &on_output, &cancel).unwrap_err();
+    assert!(matches!(error, SandboxError::Cancelled));
+    assert!(asked.into_inner().unwrap().unwrap().elapsed() < Duration::from_secs(1));
+    assert_eq!(processes_with("sleep\0002000"), BTreeSet::new());
+}
+
+fn cancelled_before_it_starts(world: &World) {
+    let cancel = Cancel::new();
+    cancel.request();
+    let error = world.sandbox.run(&world.spec("true"), &|_, _| {}, &cancel).unwrap_err();
+    assert!(matches!(error, SandboxError::Cancelled));
+}
+
+/// A process of its own with a command that would run for ever; see [`dying_takes_everything_along`].
+pub fn hang(seconds: &str) -> ExitCode {
+    let world = World::new(enter().unwrap());
+    let on_output = |_: LogStream, _: &[u8]| println!("started");
+    let spec = world.spec(&format!("(setsid sleep {seconds} &); echo; sleep {seconds}"));
+    let _ = world.sandbox.run(&spec, &on_output, &Cancel::new());
+    ExitCode::SUCCESS
+}
+
+fn dying_takes_everything_along(_: &World) {
+    let seconds = format!("3{}", std::process::id());
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let mut kiln = Command::new("/proc/self/exe")
+        .args(["--hang", &seconds])
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    kiln.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let sleeping = format!("sleep\0{seconds}");
+    assert_eq!(processes_with(&sleeping).len(), 2);
+    kiln.kill().unwrap();
+    kiln.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !processes_with(&sleeping).is_empty() {
+        assert!(Instant::now() < deadline, "still there: {:?}", processes_with(&sleeping));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(place.path().to_str().unwrap()));
+}
+
+fn many_layers_and_long_paths(world: &World) {
+    let mut spec = world.spec("ls /layers | wc -l; cat /top");
+    for number in 0..130 {
+        let deep = world.directory().join("x".repeat(200)).join("y".repeat(100));
+        fs::create_dir_all(deep.join("layers")).unwrap();
+        fs::write(deep.join("layers").join(number.to_string()), "").unwrap();
+        fs::write(deep.join("top"), number.to_string()).unwrap();
+        spec.lowers.push(deep);
+    }
+    assert_eq!(world.run(&spec).assert_ok().stdout, "130\n129");
+}
+
+fn devices_are_dockers(world: &World) {
+    let expected = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    assert_eq!(world.says("ls /dev").split_whitespace().collect::<Vec<_>>().join(" "), expected);
+    let kinds = "for d in null zero full random urandom tty; do stat -c '%F %t:%T %a' /dev/$d; done";
+    let numbers =
+        ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0"].map(|number| format!("character special file {number} 666"));
+    assert_eq!(world.says(kinds), numbers.join("\n"));
+    assert_eq!(world.says("echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c"), "4\n4");
+    assert_eq!(world.says("echo a > /dev/shm/x; stat -c %a /dev/shm; echo out > /dev/stdout"), "1777\nout");
+    assert_ne!(world.sh("cat < /dev/tty").code(), 0);
+    assert_eq!(world.says("readlink /dev/fd /dev/ptmx"), "/proc/self/fd\npts/ptmx");
+    world.says("cat < /dev/ptmx & sleep 0.05");
+}
+
+fn proc_and_sys_are_confined(world: &World) {
+    // The first process is the command itself, and no other is in sight.
+    assert_eq!(world.says("echo $$; ls -d /proc/[0-9]* | wc -l"), "1\n2");
+    for path in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/sys/x"] {
+        assert_ne!(world.sh(&format!("echo x > {path}")).code(), 0, "{path}");
+    }
+    let core = "/proc/sys/kernel/core_pattern";
+    let before = fs::read_to_string(core).unwrap();
+    assert_ne!(world.sh(&format!("echo '|/bin/sh' > {core}")).code(), 0);
+    assert_eq!(fs::read_to_string(core).unwrap(), before);
+    let masked = "for f in kcore keys timer_list interrupts; do wc -c < /proc/$f; done; ls /sys/firmware | wc -l";
+    assert_eq!(world.says(masked), "0\n0\n0\n0\n0");
+    assert_eq!(world.says("hostname"), "buildkitsandbox");
+}
+
+fn the_machine_is_out_of_sight(world: &World) {
+    let secret = world.directory().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    assert_ne!(world.sh(&format!("cat {}", secret.display())).code(), 0);
+    let mounts = world.says("while read a b c d e f; do echo $e; done < /proc/self/mountinfo");
+    let below = |mount: &str| ["/proc", "/sys", "/dev", "/etc"].iter().any(|top| mount.starts_with(top));
+    assert!(mounts.lines().all(|mount| mount == "/" || below(mount)), "{mounts}");
+    assert_ne!(world.sh("mount -t tmpfs x /tmp").code(), 0);
+    assert_ne!(world.sh("umount /proc/sys").code(), 0);
+    assert_ne!(world.sh("mknod /sda b 8 0 && cat /sda").code(), 0);
+    assert_eq!(world.says("ls /proc/1/root/ | tr '\\n' ' '"), "bin data dev etc proc sys tmp");
+}
+
+fn names_are_resolved_by_given_files(world: &World) {
+    assert_eq!(world.says("cat /etc/hosts /etc/resolv.conf"), "127.0.0.1 localhost\nnameserver 192.0.2.1");
+    assert_ne!(world.sh("echo x >> /etc/hosts").code(), 0);
+    let hosts = String::from_utf8(hosts_with_own_name(b"10.0.0.1 printer")).unwrap();
+    assert_eq!(hosts, "10.0.0.1 printer\n127.0.0.1\tbuildkitsandbox\n");
+}
+
+fn network_none_has_loopback_alone(world: &World) {
+    let mut spec = world.spec("ls /sys/class/net; ip addr show lo | grep -c 'inet 127.0.0.1'");
+    spec.network = Network::None;
+    assert_eq!(world.run(&spec).assert_ok().stdout, "lo\n1\n");
+}
+
+fn eight_at_once(world: &World) {
+    let specs: Vec<_> = (0..8).map(|n| world.spec(&format!("sleep 0.2; echo {n} > /n; cat /n; exit {n}"))).collect();
+    let sandbox = &world.sandbox;
+    std::thread::scope(|scope| {
+        for (number, spec) in specs.iter().enumerate() {
+            scope.spawn(move || {
+                let output = Mutex::new(Vec::new());
+                let on_output = |_: LogStream, bytes: &[u8]| output.lock().unwrap().extend_from_slice(bytes);
+                let status = sandbox.run(spec, &on_output, &Cancel::new()).unwrap();
+                assert_eq!(status, ExitStatus::Code(number as i32));
+                assert_eq!(output.into_inner().unwrap(), format!("{number}\n").into_bytes());
+            });
+        }
+    });
+}
+
+fn missing_programs_are_told_apart(world: &World) {
+    let layer = world.layer(|root| {
+        fs::write(root.join("plain"), "text").unwrap();
+        fs::write(root.join("orphan"), "#!/no/such/interpreter\n").unwrap();
+        fs::write(root.join("noise"), "noise").unwrap();
+        for name in ["orphan", "noise"] {
+            fs::set_permissions(root.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+    });
+    let error = |program: &str| {
+        let mut spec = world.command(&[program]);
+        spec.lowers.push(layer.clone());
+        world.run(&spec).result.unwrap_err()
+    };
+    let missing = error("nothing");
+    assert!(matches!(missing, SandboxError::NotFound { .. }));
+    assert_eq!(missing.to_string(), "exec: \"nothing\": executable file not found in $PATH");
+    assert_eq!(error("/no/thing").to_string(), "exec: \"/no/thing\": no such file or directory");
+    assert!(matches!(error("/orphan"), SandboxError::NotFound { .. }));
+    assert!(matches!(error("/plain"), SandboxError::NotExecutable { .. }));
+    assert!(matches!(error("/data"), SandboxError::NotExecutable { .. }));
+    assert_eq!(error("/noise").to_string(), "exec: \"/noise\": exec format error");
+    assert!(matches!(error(""), SandboxError::NotFound { .. }));
+}
+
+fn signals_are_at_their_default(world: &World) {
+    let masks = world.says("while read k v; do case $k in Sig[BIC]*) echo $k$v;; esac; done < /proc/self/status");
+    assert_eq!(masks, "SigBlk:0000000000000000\nSigIgn:0000000000000000\nSigCgt:0000000000000000");
+}
+
+fn a_missing_layer_is_a_clear_error(world: &World) {
+    let mut spec = world.spec("true");
+    spec.lowers.insert(0, "/no/such/layer".into());
+    let error = world.run(&spec).result.unwrap_err().to_string();
+    assert!(error.starts_with("cannot mount the root for the sandbox: /no/such/layer"), "{error}");
+}
+
+fn a_killed_helper_is_replaced(world: &World) {
+    world.sh("true").assert_ok();
+    let kill = |_: LogStream, _: &[u8]| {
+        for helper in children_named("kiln-sandbox") {
+            rustix::process::kill_process(helper, rustix::process::Signal::KILL).unwrap();
+        }
+    };
+    let error = world.sandbox.run(&world.spec("echo x; sleep 4000"), &kill, &Cancel::new()).unwrap_err();
+    assert!(matches!(error, SandboxError::HelperDied), "{error}");
+    world.sh("true").assert_ok();
+}
+
+fn children_named(name: &str) -> Vec<rustix::process::Pid> {
+    let own = format!("/proc/self/task/{}/children", rustix::process::getpid());
+    let children = fs::read_to_string(own).unwrap();
+    let pids = children.split_whitespace();
+    pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(name)))
+        .filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().unwrap()))
+        .collect()
+}
+
+fn big_requests_arrive(world: &World) {
+    let mut spec = world.command(&["sh", "-c", "echo ${#A} $#", "sh"]);
+    spec.args.extend((0..5000).map(|n| format!("argument {n}")));
+    spec.env.extend(["A", "B", "C", "D"].map(|name| format!("{name}={}", "x".repeat(100_000))));
+    assert_eq!(world.run(&spec).assert_ok().stdout, "100000 5000\n");
+}
+
+/// The cost of a sandbox around `true`, for people to look at.
+pub fn bench(world: &World) {
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    for layers in [1, 10, 60] {
+        let extra: Vec<_> = (1..layers).map(|_| world.layer(|root| fs::write(root.join("f"), "").unwrap())).collect();
+        let times = (0..200).map(|_| {
+            let mut spec = world.command(&["/bin/true"]);
+            spec.lowers.extend(extra.iter().cloned());
+            let start = Instant::now();
+            world.sandbox.run(&spec, &|_, _| {}, &Cancel::new()).unwrap();
+            start.elapsed()
+        });
+        println!("{layers} layers: {:?}", median(times.collect()));
+    }
+    let bare = (0..200).map(|_| {
+        let start = Instant::now();
+        Command::new(world.base.join("bin/true")).status().unwrap();
+        start.elapsed()
+    });
+    println!("bare: {:?}", median(bare.collect()));
+}

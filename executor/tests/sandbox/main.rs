@@ -1,0 +1,81 @@
+//! The sandbox, with real namespaces and a real root. The helper is this very program, called by another name, so
+//! there is no test harness here that would start threads before it is known which of the two it is.
+//!
+//! Started as root, it runs every case as root and then, as further processes of itself, as an ordinary user with
+//! and without a range of ids. Arguments choose cases by parts of their names.
+
+mod cases;
+mod rootless;
+mod world;
+
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kiln_executor::rootless::{Identity, enter};
+use kiln_executor::sandbox::{HELPER_NAME, helper_main};
+
+use world::World;
+
+/// Marks a process that another one of these has started as an ordinary user.
+const INNER: &str = "--inner";
+
+fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name.as_bytes() == HELPER_NAME.as_bytes()) {
+        helper_main();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "--hang") {
+        return cases::hang(&arguments[1]);
+    }
+    let identity = match enter() {
+        Ok(identity) => identity,
+        Err(error) => {
+            println!("no user namespace: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let inner = arguments.iter().any(|argument| argument == INNER);
+    let filters: Vec<&str> = arguments.iter().filter(|a| !a.starts_with("--")).map(String::as_str).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    if arguments.iter().any(|argument| argument == "--bench") {
+        cases::bench(&World::new(identity));
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed) = run_cases(&identity, &filters);
+    if !inner && identity == Identity::Root {
+        for kind in [rootless::Kind::Range, rootless::Kind::Single] {
+            let (more_passed, more_failed) = rootless::run(kind, &filters);
+            passed += more_passed;
+            failed += more_failed;
+        }
+    }
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
+    let mode = match identity {
+        Identity::Root => "root",
+        Identity::UserRange => "range",
+        Identity::UserSingle { .. } => "single",
+        Identity::NestedRoot => "nested",
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let world = World::new(identity.clone());
+    for (name, case) in cases::ALL {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+            continue;
+        }
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| case(&world)));
+        let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("test {mode}::{name} ... {verdict} ({} ms)", start.elapsed().as_millis());
+        if outcome.is_ok() { passed += 1 } else { failed += 1 }
+    }
+    (passed, failed)
+}

@@ -1,0 +1,46 @@
+//! Running the cases again as an ordinary user.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+/// What ids the user gets.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A range, granted by files that only this test's own mount namespace shows.
+    Range,
+    /// No more than its own.
+    Single,
+}
+
+/// Runs this program as `nobody`; how many cases passed and failed.
+pub fn run(kind: Kind, filters: &[&str]) -> (u32, u32) {
+    let directory = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let program = directory.path().join("sandbox-test");
+    std::fs::copy("/proc/self/exe", &program).unwrap();
+    let grant = directory.path().join("grant");
+    std::fs::write(&grant, if kind == Kind::Range { "nobody:200000:65536\n" } else { "" }).unwrap();
+    let script = r#"mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid && shift &&
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@""#;
+    let output = Command::new("unshare")
+        .args(["--mount", "--", "sh", "-c", script, "sh"])
+        .arg(&grant)
+        .arg(&program)
+        .arg(crate::INNER)
+        .args(filters)
+        .env_remove("TMPDIR")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (result, tests): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("test result:"));
+    println!("{}", tests.join("\n").trim_end());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if !errors.is_empty() {
+        println!("{errors}");
+    }
+    let count = |word: &str| {
+        let before = result.first()?.split(word).next()?;
+        before.split_whitespace().last()?.parse().ok()
+    };
+    (count(" passed").unwrap_or(0), count(" failed").unwrap_or(1))
+}
