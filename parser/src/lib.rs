@@ -12,6 +12,7 @@ mod directives;
 mod document;
 pub mod expand;
 mod flags;
+mod glob;
 mod heredoc;
 pub mod ignore;
 mod instructions;
