@@ -62,6 +62,8 @@ impl Progress {
             Some("CACHED") => End::Cached,
             Some("ERROR:" | "ERROR") => End::Failed,
             Some("CANCELED") => End::Canceled,
+            // The step gave way to another, or comes back.
+            _ if rest == "..." || rest == step.name => return,
             _ => {
                 step.log.push(without_time(rest).to_owned());
                 return;

@@ -1,0 +1,158 @@
+//! What is cached, and what is not.
+
+use kiln_tests::{Project, World};
+
+const TWO_STAGES: &str = "FROM busybox AS build
+WORKDIR /src
+COPY one.txt .
+RUN cat one.txt > made
+COPY two.txt .
+RUN cat two.txt >> made
+FROM busybox
+RUN echo independent > /independent
+COPY --from=build /src/made /made
+RUN wc -c /made > /count
+";
+
+fn two_stages(world: &World) -> Project {
+    world.project(&[("Dockerfile", TWO_STAGES), ("one.txt", "one\n"), ("two.txt", "two\n"), ("unused.txt", "x\n")])
+}
+
+#[test]
+fn the_second_build_is_all_cached() {
+    let world = World::new();
+    let project = two_stages(&world);
+    let first = world.image(&project, &[]);
+    let outcome = world.build(&project).succeeds();
+    outcome.all_cached();
+    for step in ["WORKDIR /src", "COPY one.txt", "RUN cat two.txt", "RUN wc -c", "COPY --from=build"] {
+        outcome.cached(step);
+    }
+    assert_eq!(world.image(&project, &[]).id, first.id, "the same build gives the same image");
+}
+
+#[test]
+fn an_edit_runs_just_what_depends_on_it() {
+    let world = World::new();
+    let project = two_stages(&world);
+    world.build(&project).succeeds();
+    project.write("two.txt", "two, changed\n");
+    let outcome = world.build(&project).succeeds();
+    outcome.cached("WORKDIR /src").cached("COPY one.txt").cached("RUN cat one.txt").cached("RUN echo independent");
+    outcome.ran("COPY two.txt").ran("RUN cat two.txt").ran("COPY --from=build").ran("RUN wc -c");
+    assert_eq!(world.tree(&project).text("made"), "one\ntwo, changed\n");
+}
+
+#[test]
+fn an_edit_of_the_same_size_and_time_is_seen() {
+    let world = World::new();
+    let project = two_stages(&world);
+    let time = std::fs::metadata(project.join("two.txt")).unwrap().modified().unwrap();
+    world.build(&project).succeeds();
+    project.write("two.txt", "owt\n");
+    std::fs::File::options().write(true).open(project.join("two.txt")).unwrap().set_modified(time).unwrap();
+    world.build(&project).succeeds().ran("COPY two.txt");
+}
+
+#[test]
+fn touch_runs_nothing() {
+    let world = World::new();
+    let project = two_stages(&world);
+    world.build(&project).succeeds();
+    for file in ["one.txt", "two.txt", "Dockerfile"] {
+        project.touch(file);
+    }
+    world.build(&project).succeeds().all_cached();
+}
+
+#[test]
+fn files_that_nothing_copies_do_not_matter() {
+    let world = World::new();
+    let project = two_stages(&world);
+    world.build(&project).succeeds();
+    project.write("unused.txt", "changed\n");
+    project.write("new/file", "new\n");
+    world.build(&project).succeeds().all_cached();
+}
+
+#[test]
+fn ignored_files_do_not_matter() {
+    let world = World::new();
+    let project = world.project(&[
+        ("Dockerfile", "FROM busybox\nCOPY . /app\nRUN ls /app > /list\n"),
+        (".dockerignore", "*.log\n"),
+        ("a", "a"),
+        ("x.log", "1"),
+    ]);
+    world.build(&project).succeeds();
+    project.write("x.log", "2");
+    project.write("y.log", "new");
+    world.build(&project).succeeds().all_cached();
+    project.write("b", "b");
+    world.build(&project).succeeds().ran("COPY . /app").ran("RUN ls");
+}
+
+#[test]
+fn a_mode_counts() {
+    let world = World::new();
+    let project = two_stages(&world);
+    world.build(&project).succeeds();
+    std::fs::set_permissions(project.join("one.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    world.build(&project).succeeds().ran("COPY one.txt").cached("RUN echo independent");
+    assert_eq!(world.image(&project, &["--target", "build"]).tree().node("src/one.txt").mode, 0o600);
+}
+
+#[test]
+fn a_comment_or_other_spacing_changes_nothing() {
+    let world = World::new();
+    let project = two_stages(&world);
+    world.build(&project).succeeds();
+    project.write("Dockerfile", &format!("# comment\n\n{}", TWO_STAGES.replace("COPY ", "copy   ")));
+    world.build(&project).succeeds().all_cached();
+}
+
+#[test]
+fn the_context_may_be_elsewhere() {
+    let world = World::new();
+    let first = two_stages(&world);
+    world.build(&first).succeeds();
+    world.build(&two_stages(&world)).succeeds().all_cached();
+}
+
+#[test]
+fn a_rerun_that_makes_the_same_stops_there() {
+    let world = World::new();
+    let dockerfile = "FROM busybox AS build\nCOPY in /in\nRUN head -n 1 /in > /out\nFROM busybox\n\
+                      COPY --from=build /out /out\nRUN wc /out > /count\n";
+    let project = world.project(&[("Dockerfile", dockerfile), ("in", "same\none\n")]);
+    world.build(&project).succeeds();
+    project.write("in", "same\ntwo\n");
+    let outcome = world.build(&project).succeeds();
+    outcome.ran("COPY in").ran("RUN head").cached("COPY --from=build").cached("RUN wc");
+}
+
+#[test]
+fn arguments_count_where_they_are_in_scope() {
+    let world = World::new();
+    let project = world.project(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN echo before > /before\nARG version=1\nRUN echo $version > /version\n",
+    )]);
+    world.build(&project).succeeds();
+    world.build(&project).args(["--build-arg", "version=1"]).succeeds().all_cached();
+    let outcome = world.build(&project).args(["--build-arg", "version=2"]).succeeds();
+    outcome.cached("RUN echo before").ran("RUN echo $version");
+    world.build(&project).succeeds().all_cached();
+}
+
+#[test]
+fn metadata_runs_nothing() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo x > /x\nLABEL a=1\n")]);
+    let first = world.image(&project, &[]);
+    project.write("Dockerfile", "FROM busybox\nLABEL b=2\nRUN echo x > /x\nCMD [\"x\"]\n");
+    world.build(&project).succeeds().all_cached();
+    let second = world.image(&project, &[]);
+    assert_eq!(first.layers.last().unwrap().0, second.layers.last().unwrap().0);
+    assert_eq!(second.field("Labels")["b"], "2");
+}

@@ -1,0 +1,223 @@
+//! Every form in which an image leaves kiln, read by others.
+
+use kiln_tests::buildah::Buildah;
+use kiln_tests::podman::Podman;
+use kiln_tests::{Image, Project, World, command};
+use std::path::Path;
+use std::process::Command;
+
+const DOCKERFILE: &str = "FROM busybox
+RUN mkdir -p /app && echo 'echo hello from $WHO' > /app/run.sh && chmod 4755 /app/run.sh && chown -R 33:33 /app
+RUN rm /etc/group && ln -s app /link && ln /app/run.sh /app/hard
+COPY --chown=1:2 text /app/text
+ENV WHO=kiln
+USER www-data
+WORKDIR /app
+CMD [\"sh\", \"/app/run.sh\"]
+";
+
+fn project(world: &World) -> Project {
+    world.project(&[("Dockerfile", DOCKERFILE), ("text", "text\n")])
+}
+
+fn skopeo(args: &[&str]) -> String {
+    command::run(Command::new("skopeo").arg("--insecure-policy").args(args))
+}
+
+fn names(archive: &Path) -> Vec<String> {
+    let text = command::run(Command::new("tar").arg("tf").arg(archive));
+    text.lines().map(|line| line.trim_start_matches("./").trim_end_matches('/').to_owned()).collect()
+}
+
+#[test]
+fn oci_archive() {
+    let world = World::new();
+    let file = world.path().join("app.tar");
+    let output = format!("type=oci,dest={}", file.display());
+    world.build(&project(&world)).args(["-t", "app:1.0", "-o", &output]).succeeds();
+    let inspected: serde_json::Value =
+        serde_json::from_str(&skopeo(&["inspect", &format!("oci-archive:{}", file.display())])).unwrap();
+    assert_eq!(inspected["Layers"].as_array().unwrap().len(), 4);
+    assert_eq!(inspected["Os"], "linux");
+    let image = Image::from_oci_archive(&file);
+    assert_eq!(image.manifest["schemaVersion"], 2);
+    assert_eq!(image.manifest["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
+    let tree = image.tree();
+    assert!(!tree.has("etc/group") && tree.link("link") == "app");
+    assert_eq!((tree.node("app/run.sh").mode, tree.node("app/run.sh").uid), (0o4755, 33));
+    assert_eq!((tree.node("app/text").uid, tree.node("app/text").gid), (1, 2));
+    assert_eq!(tree.node("app/hard"), tree.node("app/run.sh"));
+}
+
+#[test]
+fn oci_directory_is_unpacked_by_umoci() {
+    let world = World::new();
+    let layout = world.path().join("layout");
+    let output = format!("type=oci,tar=false,dest={}", layout.display());
+    world.build(&project(&world)).args(["-t", "app:1.0", "-o", &output]).succeeds();
+    Image::from_layout(&layout);
+    let bundle = world.path().join("bundle");
+    // umoci wants a tag without a slash or a colon in it: give the only image one.
+    let tagged = world.path().join("tagged");
+    skopeo(&["copy", "--quiet", &format!("oci:{}", layout.display()), &format!("oci:{}:app", tagged.display())]);
+    command::run(
+        Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:app", tagged.display())).arg(&bundle),
+    );
+    let rootfs = bundle.join("rootfs");
+    assert_eq!(std::fs::read_to_string(rootfs.join("app/text")).unwrap(), "text\n");
+    assert!(!rootfs.join("etc/group").exists());
+    assert_eq!(std::fs::read_link(rootfs.join("link")).unwrap(), Path::new("app"));
+}
+
+#[test]
+fn oci_to_stdout() {
+    let world = World::new();
+    let project = project(&world);
+    let outcome = world.build(&project).args(["-o", "type=oci,dest=-"]).succeeds();
+    let file = world.path().join("stdout.tar");
+    std::fs::write(&file, &outcome.stdout).unwrap();
+    assert_eq!(Image::from_oci_archive(&file).id, world.image(&project, &[]).id);
+}
+
+#[test]
+fn compressions_hold_the_same_files() {
+    let world = World::new();
+    let project = project(&world);
+    let mut seen = Vec::new();
+    for compression in ["uncompressed", "gzip", "zstd"] {
+        let file = world.path().join(format!("{compression}.tar"));
+        let output = format!("type=oci,dest={},compression={compression},force-compression=true", file.display());
+        let outcome = world.build(&project).args(["-o", &output]).run();
+        assert!(outcome.status.success(), "{outcome}");
+        let image = Image::from_oci_archive(&file);
+        let media_type = image.manifest["layers"].as_array().unwrap().last().unwrap()["mediaType"].clone();
+        seen.push((image.id, media_type));
+    }
+    assert!(seen.iter().all(|(id, _)| *id == seen[0].0), "compression is no part of the image's id: {seen:?}");
+    assert_eq!(seen[0].1, "application/vnd.oci.image.layer.v1.tar");
+    assert_eq!(seen[1].1, "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(seen[2].1, "application/vnd.oci.image.layer.v1.tar+zstd");
+}
+
+#[test]
+fn exports_are_reproducible() {
+    let (one, two) = (World::new(), World::new());
+    let project = project(&one);
+    let export = |world: &World, name: &str| {
+        let file = world.path().join(name);
+        world.build(&project).args(["-o", &format!("type=oci,dest={}", file.display())]).succeeds();
+        std::fs::read(file).unwrap()
+    };
+    assert!(export(&one, "a.tar") == export(&one, "b.tar"), "the same store gives the same bytes");
+    drop(two);
+}
+
+#[test]
+fn oci_runs_under_buildah_and_podman() {
+    let world = World::new();
+    let file = world.path().join("app.tar");
+    let output = format!("type=oci,dest={}", file.display());
+    world.build(&project(&world)).args(["-t", "app:1.0", "-o", &output]).succeeds();
+    let source = format!("oci-archive:{}", file.display());
+    assert_eq!(Buildah::new().run_image(&source, &["sh", "/app/run.sh"]), "hello from kiln\n");
+    let podman = Podman::new();
+    podman.load(&file);
+    let inspected = podman.inspect("app:1.0");
+    assert_eq!(inspected[0]["Config"]["User"], "www-data");
+    assert_eq!(podman.run("app:1.0", &[]), "hello from kiln\n");
+}
+
+#[test]
+fn docker_archive() {
+    let world = World::new();
+    let project = project(&world);
+    let file = world.path().join("app.tar");
+    let output = format!("type=docker,dest={}", file.display());
+    world.build(&project).args(["-t", "app:1.0", "-t", "app:latest", "-o", &output]).succeeds();
+    let image = Image::from_docker_archive(&file);
+    assert_eq!(image.id, world.image(&project, &[]).id);
+    let tags = image.manifest["RepoTags"].as_array().unwrap();
+    assert!(tags.iter().any(|tag| tag.as_str().unwrap().ends_with("app:1.0")), "{tags:?}");
+    skopeo(&["inspect", &format!("docker-archive:{}:app:1.0", file.display())]);
+    let podman = Podman::new();
+    let said = podman.load(&file);
+    assert!(said.contains("app:1.0") && said.contains("app:latest"), "{said}");
+    assert_eq!(podman.run("app:1.0", &[]), "hello from kiln\n");
+    assert_eq!(podman.run("app:latest", &["id", "-u"]), "33\n");
+}
+
+#[test]
+fn tar_of_the_files() {
+    let world = World::new();
+    let project = project(&world);
+    let file = world.path().join("files.tar");
+    world.build(&project).args(["-o", &format!("type=tar,dest={}", file.display())]).succeeds();
+    let found = names(&file);
+    assert!(found.iter().any(|name| name == "app/text") && !found.iter().any(|name| name == "etc/group"), "{found:?}");
+    assert!(!found.iter().any(|name| name.contains(".wh.")), "{found:?}");
+    let stdout = world.build(&project).args(["-o", "-"]).succeeds();
+    assert_eq!(stdout.stdout, std::fs::read(&file).unwrap());
+}
+
+#[test]
+fn local_directory() {
+    let world = World::new();
+    let project = project(&world);
+    let out = world.path().join("out");
+    world.build(&project).args(["-o", &format!("type=local,dest={}", out.display())]).succeeds();
+    assert_eq!(std::fs::read_to_string(out.join("app/text")).unwrap(), "text\n");
+    assert!(!out.join("etc/group").exists());
+    assert_eq!(std::fs::read_link(out.join("link")).unwrap(), Path::new("app"));
+    let short = world.path().join("short");
+    world.build(&project).arg("-o").arg(&short).succeeds();
+    assert!(short.join("app/run.sh").exists());
+}
+
+#[test]
+fn local_directory_never_follows_links_out() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY dir /dir\n"), ("dir/file", "inside")]);
+    let (out, outside) = (world.path().join("out"), world.path().join("outside"));
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::create_dir_all(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, out.join("dir")).unwrap();
+    let _ = world.build(&project).arg("-o").arg(&out).run();
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn an_export_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    let project = project(&world);
+    world.build(&project).args(["-o", "type=oci,dest=/nowhere/at/all/app.tar"]).fails().says("/nowhere/at/all");
+    world.build(&project).args(["-o", "type=fancy,dest=x"]).run().says("error").says("fancy");
+}
+
+#[test]
+fn a_failed_build_leaves_an_earlier_export_as_it_was() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN false\n")]);
+    let file = world.path().join("app.tar");
+    std::fs::write(&file, "from before").unwrap();
+    world.build(&project).args(["-o", &format!("type=oci,dest={}", file.display())]).fails();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "from before");
+}
+
+#[test]
+fn skopeo_pushes_and_kiln_pulls_it_again() {
+    let world = World::new();
+    let project = project(&world);
+    let file = world.path().join("app.tar");
+    world.build(&project).args(["-o", &format!("type=oci,dest={}", file.display())]).succeeds();
+    let name = format!("{}/round/trip:1", world.registry().address);
+    skopeo(&[
+        "copy",
+        "--quiet",
+        "--dest-tls-verify=false",
+        &format!("oci-archive:{}", file.display()),
+        &format!("docker://{name}"),
+    ]);
+    let fresh = World::new();
+    let second = fresh.project(&[("Dockerfile", &format!("FROM {name}\nRUN cat /app/text > /tmp/again\n"))]);
+    assert_eq!(fresh.tree(&second).text("tmp/again"), "text\n");
+}

@@ -1,0 +1,81 @@
+//! `kiln images`, `tag`, `rmi`, `inspect`, `history`.
+
+use kiln_tests::World;
+use serde_json::Value;
+
+fn world_with_app() -> World {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo x > /x\nENV A=b\nCMD [\"sh\"]\n")]);
+    world.build(&project).args(["-t", "app:1.0"]).succeeds();
+    world
+}
+
+fn images(world: &World) -> String {
+    world.kiln(["images"]).succeeds().stdout_text()
+}
+
+#[test]
+fn images_lists_what_was_built() {
+    let world = World::new();
+    assert_eq!(images(&world).lines().count(), 1, "a header alone");
+    let world = world_with_app();
+    let list = images(&world);
+    assert!(list.lines().any(|line| line.starts_with("app ") && line.contains(" 1.0 ")), "{list}");
+}
+
+#[test]
+fn tag_and_rmi() {
+    let world = world_with_app();
+    world.kiln(["tag", "app:1.0", "other/app:2"]).succeeds();
+    assert!(images(&world).contains("other/app"));
+    world.kiln(["rmi", "app:1.0"]).succeeds();
+    let list = images(&world);
+    assert!(!list.lines().any(|line| line.starts_with("app ")) && list.contains("other/app"), "{list}");
+    world.kiln(["inspect", "other/app:2"]).succeeds();
+    world.kiln(["rmi", "app:1.0"]).fails().says("app:1.0");
+    world.kiln(["tag", "nothing:here", "x"]).fails().says("nothing:here");
+    world.kiln(["tag", "other/app:2", "Not A Name"]).run().says("error");
+}
+
+#[test]
+fn an_image_that_was_built_here_can_be_a_base() {
+    let world = world_with_app();
+    let project = world.project(&[("Dockerfile", "FROM app:1.0\nRUN cat /x > /y\n")]);
+    assert_eq!(world.tree(&project).text("y"), "x\n");
+}
+
+#[test]
+fn inspect() {
+    let world = world_with_app();
+    let text = world.kiln(["inspect", "app:1.0"]).succeeds().stdout_text();
+    let found: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(found[0]["RepoTags"][0], "app:1.0");
+    assert_eq!(found[0]["Config"]["Cmd"][0], "sh");
+    assert_eq!(found[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    let id = found[0]["Id"].as_str().unwrap();
+    let short = &id["sha256:".len()..][..12];
+    assert_eq!(world.kiln(["inspect", short]).succeeds().stdout_text(), text, "by the beginning of its id");
+    world.kiln(["inspect", "nothing"]).fails().says("nothing");
+}
+
+#[test]
+fn history() {
+    let world = world_with_app();
+    let text = world.kiln(["history", "--no-trunc", "app:1.0"]).succeeds().stdout_text();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "a header, three instructions and the base\n{text}");
+    assert!(lines[1].contains("CMD") && lines[2].contains("ENV A=b") && lines[3].contains("echo x > /x"), "{text}");
+    world.kiln(["history", "nothing"]).fails().says("nothing");
+}
+
+#[test]
+fn rebuilding_under_the_same_name_moves_it() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo 1 > /x\n")]);
+    world.build(&project).args(["-t", "app"]).succeeds();
+    let before = world.kiln(["inspect", "app"]).succeeds().stdout_text();
+    project.write("Dockerfile", "FROM busybox\nRUN echo 2 > /x\n");
+    world.build(&project).args(["-t", "app"]).succeeds();
+    assert_ne!(world.kiln(["inspect", "app"]).succeeds().stdout_text(), before);
+    assert_eq!(images(&world).lines().filter(|line| line.starts_with("app ")).count(), 1);
+}
