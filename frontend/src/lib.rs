@@ -1,32 +1,45 @@
 //! From a parsed Dockerfile to a graph of steps and the config of an image, with the meaning that BuildKit's
 //! Dockerfile frontend gives it.
 //!
-//! The way of [`lower`]: global arguments (`args`), stages with their names and bases (`stages`, `nodes`), the
-//! stages that the target needs, base images (`resolve`), and then one stage after the other, one instruction
-//! after the other (`stage` and a file for each kind of instruction).
+//! The way of [`lower`] (`lowering`): the stages as written (`stages`) and the global arguments (`args`); the
+//! stages and what they copy from as nodes (`nodes`), with named contexts in their place (`contexts`); the nodes
+//! that the target needs (`reach`) and their base images (`resolve`); then one stage after the other, one
+//! instruction after the other (`stage`, and a file for each kind of instruction).
 //!
 //! **Invariant**: no I/O but what the caller's [`Resolver`] does, and nothing is run: the same Dockerfile,
 //! options and base images always give the same graph.
 
+mod args;
 mod build;
+mod command;
+mod config;
+mod contexts;
+mod duration;
+mod environment;
+mod files;
+mod findings;
+mod go_format;
+mod lowering;
+mod naming;
+mod nodes;
 mod options;
+mod owner;
+mod paths;
+mod ports;
+mod reach;
+mod remote;
+mod resolve;
 mod resolver;
+mod run;
+mod signals;
+mod stage;
+mod stages;
+mod state;
+mod syntax;
+mod triggers;
+mod unsupported;
 
 pub use build::Build;
+pub use lowering::lower;
 pub use options::{NamedContext, Options};
 pub use resolver::{BaseImage, Resolver};
-
-use kiln_parser::{Diagnostic, Dockerfile};
-
-/// Lowers a Dockerfile.
-///
-/// # Errors
-/// Everything that is found wrong with it, not just the first thing, in the order of the file.
-pub fn lower(
-    dockerfile: &Dockerfile,
-    options: &Options,
-    resolver: &dyn Resolver,
-) -> Result<Build, Vec<Diagnostic>> {
-    let _ = (dockerfile, options, resolver);
-    todo!("lowering")
-}

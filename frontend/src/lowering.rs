@@ -1,0 +1,253 @@
+//! The way of lowering, from the outline of a Dockerfile to its graph and image.
+
+use std::sync::Arc;
+
+use kiln_image::spec::{History, Image};
+use kiln_parser::{Diagnostic, Dockerfile, Severity};
+use kiln_solver::{Graph, Input, Operation, Platform, Source};
+
+use crate::contexts::Contexts;
+use crate::findings::Findings;
+use crate::naming::Naming;
+use crate::nodes::{ImageRoot, Node, Plan, Planner, Root};
+use crate::stage::StageLowering;
+use crate::stages::Outline;
+use crate::state::{StageState, Tree};
+use crate::{BaseImage, Build, Options, Resolver, args, reach, resolve, syntax};
+
+/// Lowers a Dockerfile.
+///
+/// # Errors
+/// Everything that is found wrong with it, not just the first thing, in the order of the file.
+pub fn lower(dockerfile: &Dockerfile, options: &Options, resolver: &dyn Resolver) -> Result<Build, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let build = try_lower(dockerfile, options, resolver, &mut findings);
+    let has_errors = findings.has_errors();
+    let mut diagnostics = findings.sorted();
+    match build {
+        Some(mut build) if !has_errors => {
+            build.warnings = diagnostics;
+            Ok(build)
+        }
+        _ => {
+            diagnostics.retain(|diagnostic| diagnostic.severity == Severity::Error);
+            Err(diagnostics)
+        }
+    }
+}
+
+/// `None` only where there are errors.
+fn try_lower(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    resolver: &dyn Resolver,
+    findings: &mut Findings,
+) -> Option<Build> {
+    syntax::check(&dockerfile.directives, findings);
+    let outline = Outline::new(dockerfile, findings);
+    let last = outline.stages.last()?;
+    let target_name = options.target.as_deref().or(last.name.as_deref()).unwrap_or("");
+    let automatic = args::automatic(options, target_name);
+    findings.extend(args::undeclared(dockerfile, options, &automatic));
+    let escape = dockerfile.directives.escape;
+    let globals = args::global(&outline.arguments, automatic, &options.build_args, escape, findings);
+    let planner = Planner { options, contexts: Contexts::new(options, findings), globals, escape };
+
+    let mut plan = Plan::new(&outline, &planner, findings);
+    let target = findings.keep(plan.target(options.target.as_deref()))?;
+    reach::check_cycles(&plan, findings);
+    check_platforms(&plan, &reach::reachable(&plan, &[target]), findings);
+    if findings.has_errors() {
+        // What is wrong with the stages themselves says that nothing can be built: no need to go and look for
+        // images, but the instructions are looked at all the same.
+        forget_images(&mut plan);
+    }
+    let needed = resolve::resolve(&mut plan, target, &planner, resolver, findings);
+    reach::check_order(&plan, &needed, findings);
+    Lowering { plan: &plan, planner: &planner, graph: Graph::new(), states: Vec::new() }.run(&needed, target, findings)
+}
+
+fn forget_images(plan: &mut Plan<'_>) {
+    for node in &mut plan.nodes {
+        if matches!(node.root, Root::Image(_)) {
+            node.root = Root::Broken;
+        }
+    }
+}
+
+/// Only Linux images can be built.
+fn check_platforms(plan: &Plan<'_>, needed: &[bool], findings: &mut Findings) {
+    let nodes = plan.nodes.iter().zip(needed).filter(|(node, needed)| **needed && node.platform.os != "linux");
+    for (node, _) in nodes {
+        findings.add(
+            Diagnostic::error(format!("images for `{}` cannot be built", node.platform))
+                .at(node.span)
+                .label(format!("for `{}`", node.platform))
+                .hint("kiln builds images for Linux")
+                .code("platform"),
+        );
+    }
+}
+
+struct Lowering<'p, 'a> {
+    plan: &'p Plan<'a>,
+    planner: &'p Planner<'a>,
+    graph: Graph,
+    /// By node, for those that were lowered.
+    states: Vec<Option<StageState>>,
+}
+
+impl<'a> Lowering<'_, 'a> {
+    fn run(mut self, needed: &[bool], target: usize, findings: &mut Findings) -> Option<Build> {
+        let count = self.plan.nodes.len();
+        self.states = vec![None; count];
+        let is_needed = |index: &usize| needed.get(*index) == Some(&true);
+        // What is behind the stages depends on nothing, and stages depend on it.
+        for index in (self.plan.stages..count).chain(0..self.plan.stages).filter(is_needed) {
+            let state = self.node(index, self.plan.nodes.get(index)?, findings);
+            *self.states.get_mut(index)? = Some(state);
+        }
+        let stages = (0..self.plan.stages).filter(is_needed);
+        let stages = stages.filter_map(|index| Some(self.plan.nodes.get(index)?.label.clone())).collect();
+        self.finish(target, stages)
+    }
+
+    fn node(&mut self, index: usize, node: &Node<'a>, findings: &mut Findings) -> StageState {
+        let has_name = node.name.is_some();
+        let mut stage = StageLowering {
+            planner: self.planner,
+            graph: &mut self.graph,
+            state: StageState::scratch(&node.platform),
+            naming: Naming::new(self.plan, node),
+            stage: if has_name { node.label.clone() } else { index.to_string() },
+            has_command: false,
+            is_base_unknown: false,
+        };
+        match &node.root {
+            Root::Scratch => {}
+            Root::Broken => stage.is_base_unknown = true,
+            Root::Local(context) => stage.begin_with_local(context, node),
+            Root::Image(image) => stage.begin_with_image(image, node, index < self.plan.stages),
+            Root::Stage(base) => match self.states.get(*base) {
+                Some(Some(base)) => stage.begin_with_stage(base, node),
+                _ => stage.is_base_unknown = true,
+            },
+        }
+        for item in &node.items {
+            let source = match item.source {
+                None => None,
+                // A later stage, which was told: it must not be taken for the context.
+                Some(source) => {
+                    let state = self.states.get(source).and_then(Option::as_ref);
+                    Some(state.map_or(&Tree::Empty, |state| &state.tree))
+                }
+            };
+            stage.item(item, source, findings);
+        }
+        stage.state
+    }
+
+    /// The target's files and config.
+    fn finish(mut self, target: usize, stages: Vec<String>) -> Option<Build> {
+        let mut state = self.states.get_mut(target)?.take()?;
+        let node = self.plan.nodes.get(target)?;
+        if let Tree::Local(context) = &state.tree {
+            let context = context.clone();
+            state = self.local_target(&context, node, state);
+        }
+        let options = self.planner.options;
+        let target = match state.tree {
+            Tree::Step(input) => Some(input),
+            Tree::Empty | Tree::Local(_) => None,
+        };
+        let mut image = state.image;
+        image.config.labels.extend(options.labels.clone());
+        set_platform(&mut image, &state.platform, options);
+        let proxy_env = args::proxies(&options.build_args);
+        Some(Build { graph: self.graph, target, image, warnings: Vec::new(), stages, proxy_env })
+    }
+
+    /// A target that a directory stands in for: its files become a layer.
+    fn local_target(&mut self, context: &str, node: &Node<'a>, state: StageState) -> StageState {
+        let mut stage = StageLowering {
+            planner: self.planner,
+            graph: &mut self.graph,
+            state,
+            naming: Naming::new(self.plan, node),
+            stage: node.label.clone(),
+            has_command: false,
+            is_base_unknown: false,
+        };
+        stage.take_in_local(context, node);
+        stage.state
+    }
+}
+
+/// An image for another platform than the build's says so, whatever its base was for.
+fn set_platform(image: &mut Image, built_for: &Platform, options: &Options) {
+    let own = image.platform();
+    let platform = if options.platform != options.build_platform {
+        &options.platform
+    } else if image.architecture.is_empty() {
+        built_for
+    } else {
+        &own
+    };
+    image.os.clone_from(&platform.os);
+    image.architecture.clone_from(&platform.architecture);
+    image.variant.clone_from(&platform.variant);
+}
+
+impl StageLowering<'_, '_> {
+    /// A directory: only what is copied from is taken as it is, everything else wants layers.
+    fn begin_with_local(&mut self, context: &str, node: &Node<'_>) {
+        self.state.tree = Tree::Local(context.to_owned());
+        if !node.label.is_empty() && !node.is_replaced {
+            self.take_in_local(context, node);
+        }
+    }
+
+    fn take_in_local(&mut self, context: &str, node: &Node<'_>) {
+        let name = self.naming.next(&format!("FROM {context}"), false);
+        self.state.tree = self.copy_of_local(context, name, node.span);
+        self.state.note_layer(format!("FROM {context}"));
+    }
+
+    fn begin_with_stage(&mut self, base: &StageState, node: &Node<'_>) {
+        self.state = base.inherited();
+        if let Tree::Local(context) = &base.tree {
+            let context = context.clone();
+            self.take_in_local(&context, node);
+        }
+    }
+
+    fn begin_with_image(&mut self, root: &ImageRoot, node: &Node<'_>, is_stage: bool) {
+        // A node without an image is not lowered as one: resolving marks it broken.
+        let Some(base) = &root.found else { return };
+        let tree = if is_empty(&base.image) { Tree::Empty } else { self.image_step(base, root, node, is_stage) };
+        self.state = StageState::of_image(base.image.clone(), tree, &node.platform);
+    }
+
+    fn image_step(&mut self, base: &Arc<BaseImage>, root: &ImageRoot, node: &Node<'_>, is_stage: bool) -> Tree {
+        let shown = match base.reference.contains('@') {
+            true => format!("FROM {}", base.reference),
+            false => format!("FROM {}@{}", base.reference, base.digest),
+        };
+        let name = match (&root.context, is_stage) {
+            (Some(context), _) => {
+                self.naming.skip();
+                format!("[context {context}] {}", base.reference)
+            }
+            (None, true) => self.naming.next(&shown, false),
+            (None, false) => shown,
+        };
+        let source = Source::Image { reference: base.reference.clone(), digest: base.digest };
+        Tree::Step(self.add_step(Operation::Source(source), Vec::<Input>::new(), name, node.span))
+    }
+}
+
+/// Whether an image has no layers, as `scratch`.
+fn is_empty(image: &Image) -> bool {
+    let makes_layer = |line: &History| !line.empty_layer;
+    image.rootfs.diff_ids.is_empty() && !image.history.iter().any(makes_layer)
+}

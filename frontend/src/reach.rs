@@ -1,0 +1,88 @@
+//! Which nodes the target needs, and whether what they copy from comes before them.
+
+use kiln_parser::{Diagnostic, Kind, Span};
+
+use crate::findings::Findings;
+use crate::nodes::{Item, Plan};
+
+/// For each node, whether any of these needs it, themselves included.
+pub(crate) fn reachable(plan: &Plan<'_>, from: &[usize]) -> Vec<bool> {
+    let mut seen = vec![false; plan.nodes.len()];
+    let mut pending = from.to_vec();
+    while let Some(index) = pending.pop() {
+        if let (Some(seen), Some(node)) = (seen.get_mut(index), plan.nodes.get(index))
+            && !std::mem::replace(seen, true)
+        {
+            pending.extend(node.dependencies());
+        }
+    }
+    seen
+}
+
+/// Stages that need themselves, whether or not the target needs them. Every cycle has an instruction that copies
+/// from its own or a later stage, since a `FROM` only sees earlier ones.
+pub(crate) fn check_cycles(plan: &Plan<'_>, findings: &mut Findings) {
+    for index in 0..plan.stages {
+        for (item, source) in forward_copies(plan, index) {
+            if reachable(plan, &[source]).get(index) == Some(&true) {
+                findings.add(cycle(plan, index, source, from_span(item)));
+            }
+        }
+    }
+}
+
+/// Stages that copy from a later stage, among those that the target needs.
+pub(crate) fn check_order(plan: &Plan<'_>, needed: &[bool], findings: &mut Findings) {
+    for index in (0..plan.stages).filter(|&index| needed.get(index) == Some(&true)) {
+        for (item, source) in forward_copies(plan, index) {
+            let span = from_span(item);
+            if !findings.has_error_at(span) {
+                findings.add(later(plan, index, source, span));
+            }
+        }
+    }
+}
+
+fn forward_copies<'p, 'a>(plan: &'p Plan<'a>, index: usize) -> impl Iterator<Item = (&'p Item<'a>, usize)> {
+    let items = plan.nodes.get(index).map(|node| node.items.as_slice()).unwrap_or_default();
+    let stages = plan.stages;
+    items
+        .iter()
+        .filter_map(|item| Some((item, item.source?)))
+        .filter(move |(_, source)| (index..stages).contains(source))
+}
+
+fn from_span(item: &Item<'_>) -> Span {
+    let own = match &item.instruction.kind {
+        Kind::Copy(copy) | Kind::Add(copy) => copy.from.as_ref().map(|from| from.span),
+        _ => None,
+    };
+    item.trigger_of.or(own).unwrap_or(item.instruction.span)
+}
+
+fn label<'p>(plan: &'p Plan<'_>, index: usize) -> &'p str {
+    plan.nodes.get(index).map_or("", |node| node.label.as_str())
+}
+
+fn cycle(plan: &Plan<'_>, index: usize, source: usize, span: Span) -> Diagnostic {
+    let stage = label(plan, index);
+    let message = if source == index {
+        format!("stage `{stage}` copies from itself")
+    } else {
+        format!("stage `{stage}` copies from `{}`, which needs `{stage}` itself", label(plan, source))
+    };
+    Diagnostic::error(message)
+        .at(span)
+        .label("closes a cycle of stages")
+        .hint("copy from an earlier stage")
+        .code("stage-cycle")
+}
+
+fn later(plan: &Plan<'_>, index: usize, source: usize, span: Span) -> Diagnostic {
+    let (stage, source) = (label(plan, index), label(plan, source));
+    Diagnostic::error(format!("stage `{stage}` copies from `{source}`, which is defined only after it"))
+        .at(span)
+        .label("a later stage")
+        .hint(format!("move `{source}` before `{stage}`"))
+        .code("later-stage")
+}

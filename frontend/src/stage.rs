@@ -1,0 +1,138 @@
+//! Lowering one stage: its instructions in order, each changing the state of the stage.
+
+use kiln_parser::{Diagnostic, Instruction, Kind, Span, Word};
+use kiln_solver::{Graph, Input, Metadata, Operation, Source, SourceSpan, Step};
+
+use crate::environment::Environment;
+use crate::findings::{Findings, error_at};
+use crate::naming::Naming;
+use crate::nodes::{Item, Planner};
+use crate::state::{StageState, Tree};
+use crate::unsupported;
+
+/// A stage while it is lowered.
+pub(crate) struct StageLowering<'l, 'a> {
+    pub(crate) planner: &'l Planner<'a>,
+    pub(crate) graph: &'l mut Graph,
+    pub(crate) state: StageState,
+    pub(crate) naming: Naming,
+    /// The stage's name or number, for the metadata of its steps.
+    pub(crate) stage: String,
+    /// Whether the stage has a `CMD` of its own, which its `ENTRYPOINT` leaves alone.
+    pub(crate) has_command: bool,
+    /// Whether the stage's base is unknown, so that its variables are, too.
+    pub(crate) is_base_unknown: bool,
+}
+
+/// The instruction at hand.
+pub(crate) struct Current<'i> {
+    pub(crate) instruction: &'i Instruction,
+    /// Where it stands, or the `FROM` that brought it.
+    pub(crate) span: Span,
+    pub(crate) is_trigger: bool,
+    /// What it copies from, if it says so.
+    pub(crate) source: Option<&'i Tree>,
+}
+
+impl StageLowering<'_, '_> {
+    /// Lowers one instruction. Where it is wrong, the stage goes on without it.
+    pub(crate) fn item(&mut self, item: &Item<'_>, source: Option<&Tree>, findings: &mut Findings) {
+        let missing = unsupported::features(&item.instruction);
+        if missing.is_empty() {
+            let current = Current {
+                instruction: &item.instruction,
+                span: item.trigger_of.unwrap_or(item.instruction.span),
+                is_trigger: item.trigger_of.is_some(),
+                source,
+            };
+            if let Err(error) = self.instruction(&current) {
+                self.tell(item, error, findings);
+            }
+        }
+        for error in missing {
+            self.tell(item, error, findings);
+        }
+    }
+
+    /// An error of a trigger is told where the trigger came from. Where the base could not be found, nothing is
+    /// known about its variables.
+    fn tell(&self, item: &Item<'_>, mut error: Diagnostic, findings: &mut Findings) {
+        if self.is_base_unknown && error.code == Some("expansion") {
+            return;
+        }
+        if let Some(from) = item.trigger_of {
+            error.span = Some(from);
+            error.label = Some(format!("brings `ONBUILD {}`", item.instruction.text));
+        }
+        findings.add(error);
+    }
+
+    fn instruction(&mut self, current: &Current<'_>) -> Result<(), Diagnostic> {
+        match &current.instruction.kind {
+            // A `FROM` begins a stage and never is in one.
+            Kind::From(_) => Ok(()),
+            Kind::Run(run) => self.run(run, current),
+            Kind::Copy(copy) => self.copy(copy, false, current),
+            Kind::Add(copy) => self.copy(copy, true, current),
+            Kind::Workdir(path) => self.workdir(path, current),
+            Kind::Env(pairs) => self.env(pairs),
+            Kind::Arg(declarations) => self.arg(declarations),
+            Kind::Label(pairs) => self.label(pairs),
+            Kind::User(user) => self.user(user),
+            Kind::Expose(ports) => self.expose(ports),
+            Kind::Volume(paths) => self.volume(paths),
+            Kind::Stopsignal(signal) => self.stop_signal(signal),
+            Kind::Maintainer(name) => self.maintainer(name),
+            Kind::Entrypoint(command) => self.entrypoint(command),
+            Kind::Cmd(command) => self.cmd(command),
+            Kind::Shell(shell) => self.shell(shell, current.span),
+            Kind::Healthcheck(check) => self.healthcheck(check),
+            Kind::Onbuild(onbuild) => {
+                self.state.image.config.on_build.push(onbuild.text.value.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// A word with the stage's variables replaced and its quotes removed.
+    pub(crate) fn expand(&self, word: &Word) -> Result<String, Diagnostic> {
+        let expanded = self.state.environment.expand(&word.value, self.planner.escape);
+        expanded.map_err(|error| error_at(word, "expansion", error.to_string()))
+    }
+
+    pub(crate) fn globals(&self) -> &Environment {
+        &self.planner.globals
+    }
+
+    /// Adds a step of this stage that makes its files anew.
+    pub(crate) fn add_step(&mut self, operation: Operation, inputs: Vec<Input>, name: String, span: Span) -> Input {
+        let platform = matches!(operation, Operation::Exec(_)).then(|| self.state.platform.clone());
+        let ignore_cache = self.planner.options.no_cache && !operation.is_source();
+        let span = Some(SourceSpan { start: span.start, end: span.end });
+        let metadata = Metadata { name, span, stage: Some(self.stage.clone()), ignore_cache };
+        let step = self.graph.add(Step { operation, inputs, platform, metadata });
+        Input { step, output: 0 }
+    }
+
+    /// The step that brings in a directory of this machine.
+    pub(crate) fn add_local(&mut self, context: &str) -> Input {
+        let name = match context {
+            MAIN_CONTEXT => "[internal] load build context".to_owned(),
+            _ => format!("[context {context}] load from client"),
+        };
+        let source = Source::Local { name: context.to_owned() };
+        Input { step: self.graph.add(Step::new(Operation::Source(source), name)), output: 0 }
+    }
+
+    /// The step whose files these are; `None` where there are no files.
+    pub(crate) fn input(&mut self, tree: &Tree) -> Option<Input> {
+        match tree {
+            Tree::Empty => None,
+            Tree::Step(input) => Some(*input),
+            Tree::Local(context) => Some(self.add_local(context)),
+        }
+    }
+}
+
+/// The name of the context that a build is given.
+pub(crate) const MAIN_CONTEXT: &str = "context";

@@ -1,0 +1,86 @@
+//! What a stage is at one point: its files, its config and what its next instruction sees.
+
+use kiln_image::spec::{History, Image};
+use kiln_solver::{Input, Platform};
+
+use crate::environment::{Environment, set_entry, split};
+use crate::paths;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// The files of a stage or of something to copy from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// None.
+    Empty,
+    /// What a step made.
+    Step(Input),
+    /// A directory of this machine, by the name of its context.
+    Local(String),
+}
+
+/// A stage so far.
+#[derive(Clone)]
+pub(crate) struct StageState {
+    pub(crate) tree: Tree,
+    pub(crate) image: Image,
+    pub(crate) platform: Platform,
+    /// What expansion and `RUN` see: `ENV` and `ARG` in one list, the later one of a name wins.
+    pub(crate) environment: Environment,
+    /// The declared arguments in order, with the values that they had then.
+    pub(crate) arguments: Vec<(String, String)>,
+    /// The working directory, absolute.
+    pub(crate) directory: String,
+}
+
+impl StageState {
+    /// A stage that begins without files.
+    pub(crate) fn scratch(platform: &Platform) -> Self {
+        let mut image = Image::empty(platform);
+        image.config.working_dir = "/".to_owned();
+        Self::of_image(image, Tree::Empty, platform)
+    }
+
+    /// A stage that begins with an image.
+    pub(crate) fn of_image(mut image: Image, tree: Tree, platform: &Platform) -> Self {
+        image.created = None;
+        image.config.on_build.clear();
+        if !image.config.env.iter().any(|entry| split(entry).0 == "PATH") {
+            image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        let mut directory = "/".to_owned();
+        if !image.config.working_dir.is_empty() {
+            directory = paths::join("/", &image.config.working_dir);
+            image.config.working_dir.clone_from(&directory);
+        }
+        let environment = Environment::of(&image.config.env);
+        Self { tree, image, platform: platform.clone(), environment, arguments: Vec::new(), directory }
+    }
+
+    /// A stage that begins with this one as it is at its end.
+    pub(crate) fn inherited(&self) -> Self {
+        let mut state = self.clone();
+        state.image.config.on_build.clear();
+        state
+    }
+
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.set(name, value);
+        set_entry(&mut self.image.config.env, name, value);
+    }
+
+    /// A line of history for an instruction that changes no files.
+    pub(crate) fn note(&mut self, created_by: impl Into<String>) {
+        self.add_history(created_by.into(), true);
+    }
+
+    /// A line of history for an instruction that makes a layer.
+    pub(crate) fn note_layer(&mut self, created_by: impl Into<String>) {
+        self.add_history(created_by.into(), false);
+    }
+
+    fn add_history(&mut self, created_by: String, empty_layer: bool) {
+        self.image.history.push(History { created_by, empty_layer, comment: COMMENT.to_owned(), ..History::default() });
+    }
+}

@@ -1,0 +1,162 @@
+//! Builds and diagnostics as text, for comparing.
+
+use std::fmt::Write as _;
+
+use kiln_frontend::Build;
+use kiln_parser::{Diagnostic, Severity};
+use kiln_solver::{
+    CopyAction, Exec, FileAction, FileActionKind, Input, MountKind, Operation, Owner, Source, StepId, UserRef,
+};
+
+/// Every step, then what the image's files come from.
+pub(crate) fn steps(build: &Build) -> String {
+    let mut text = String::new();
+    for (id, step) in build.graph.steps() {
+        let _ = write!(text, "#{} {}", id.index(), short_digests(&step.metadata.name));
+        if let Some(stage) = &step.metadata.stage {
+            let _ = write!(text, "  (stage {stage})");
+        }
+        if step.metadata.ignore_cache {
+            text.push_str("  (no cache)");
+        }
+        let _ = writeln!(text, "\n  {}{}", operation(&step.operation), inputs(&step.inputs));
+        if let Some(platform) = &step.platform {
+            let _ = writeln!(text, "  on {platform}");
+        }
+        match &step.operation {
+            Operation::Exec(command) => exec(command, &mut text),
+            Operation::File(actions) => actions.iter().for_each(|action| file_action(action, &mut text)),
+            Operation::Source(_) => {}
+        }
+    }
+    let target = build.target.map_or("nothing".to_owned(), |input| reference(&input));
+    let _ = writeln!(text, "target: {target}");
+    text
+}
+
+fn reference(input: &Input) -> String {
+    let id: StepId = input.step;
+    match input.output {
+        0 => format!("#{}", id.index()),
+        output => format!("#{}.{output}", id.index()),
+    }
+}
+
+fn inputs(inputs: &[Input]) -> String {
+    if inputs.is_empty() {
+        return String::new();
+    }
+    format!(" of {}", inputs.iter().map(reference).collect::<Vec<_>>().join(", "))
+}
+
+fn operation(operation: &Operation) -> String {
+    match operation {
+        Operation::Source(Source::Image { reference, .. }) => format!("image {reference}"),
+        Operation::Source(Source::Local { name }) => format!("local {name}"),
+        Operation::Exec(_) => "exec".to_owned(),
+        Operation::File(_) => "file".to_owned(),
+    }
+}
+
+fn exec(exec: &Exec, text: &mut String) {
+    let _ = writeln!(text, "  args {:?}", exec.args);
+    let _ = writeln!(text, "  env {:?}", exec.env);
+    let _ = writeln!(text, "  in {:?} as {:?}", exec.cwd, exec.user);
+    for mount in &exec.mounts {
+        let MountKind::Bind { input, selector } = &mount.kind;
+        let _ = writeln!(text, "  mount {input:?}{selector} at {} -> {:?}", mount.destination, mount.output);
+    }
+}
+
+fn file_action(action: &FileAction, text: &mut String) {
+    let place = format!("{:?} -> {:?}", action.base, action.output);
+    let _ = match &action.kind {
+        FileActionKind::Copy(copy) => {
+            writeln!(text, "  copy {:?}:{} to {}{} on {place}", action.from, copy.source, copy.destination, flags(copy))
+        }
+        FileActionKind::Mkdir(mkdir) => {
+            writeln!(text, "  mkdir {} {:o}{} on {place}", mkdir.path, mkdir.mode, owner(mkdir.owner.as_ref()))
+        }
+    };
+}
+
+fn flags(copy: &CopyAction) -> String {
+    let mut text = owner(copy.owner.as_ref());
+    if let Some(mode) = copy.mode {
+        let _ = write!(text, " mode {mode:o}");
+    }
+    for (is_set, flag) in [
+        (copy.unpack, " unpack"),
+        (!copy.wildcard, " literally"),
+        (!copy.allow_empty_wildcard, " at-least-one"),
+        (!copy.contents_only, " whole-directories"),
+    ] {
+        text.push_str(if is_set { flag } else { "" });
+    }
+    text
+}
+
+fn owner(owner: Option<&Owner>) -> String {
+    let reference = |reference: &UserRef| match reference {
+        UserRef::Id(id) => id.to_string(),
+        UserRef::Name(name) => format!("{name:?}"),
+    };
+    let Some(owner) = owner else { return String::new() };
+    let group = owner.group.as_ref().map(|group| format!(":{}", reference(group))).unwrap_or_default();
+    format!(" owner {}{group}", reference(&owner.user))
+}
+
+/// The image without what the steps say already.
+pub(crate) fn config(build: &Build) -> String {
+    let mut image = build.image.clone();
+    image.history.clear();
+    image.rootfs.diff_ids.clear();
+    serde_json::to_string_pretty(&image).unwrap() + "\n"
+}
+
+/// One line each: `-` makes no layer, `+` does.
+pub(crate) fn history(build: &Build) -> String {
+    let mut text = String::new();
+    for line in &build.image.history {
+        let mark = if line.empty_layer { '-' } else { '+' };
+        let comment = if line.comment == "buildkit.dockerfile.v0" { "" } else { "  (of the base)" };
+        let _ = writeln!(text, "{mark} {}{comment}", line.created_by.replace('\n', "\\n"));
+    }
+    text
+}
+
+/// Message, the marked text, label and hint.
+pub(crate) fn diagnostics(diagnostics: &[Diagnostic], source: &str) -> String {
+    let mut text = String::new();
+    for found in diagnostics {
+        let severity = if found.severity == Severity::Error { "error" } else { "warning" };
+        let _ = writeln!(text, "{severity}: {}", short_digests(&found.message));
+        if let Some(span) = found.span {
+            let line = source[..span.start].lines().count()
+                + usize::from(source[..span.start].ends_with('\n')).max(usize::from(span.start == 0));
+            let marked = source[span.range()].replace('\n', "\\n");
+            let _ = writeln!(text, "  line {line}: {marked}");
+        }
+        if let Some(label) = &found.label {
+            let _ = writeln!(text, "  label: {label}");
+        }
+        if let Some(hint) = &found.hint {
+            let _ = writeln!(text, "  hint: {hint}");
+        }
+        let _ = writeln!(text, "  code: {}", found.code.unwrap_or("NONE"));
+    }
+    text
+}
+
+/// Digests cut to twelve digits.
+fn short_digests(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_digest = part.len() >= 64 && part.as_bytes()[..64].iter().all(u8::is_ascii_hexdigit);
+        short.push_str("sha256:");
+        short.push_str(if is_digest { &part[..8] } else { part });
+        short.push_str(if is_digest { &part[64..] } else { "" });
+    }
+    short
+}
