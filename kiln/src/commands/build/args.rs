@@ -1,0 +1,85 @@
+//! The flags of `kiln build` as they were typed. [`Request`](super::request::Request) is what they mean.
+
+use std::path::PathBuf;
+
+/// Build an image from a Dockerfile
+///
+/// Runs the instructions of a Dockerfile over a directory, the build context, and stores the image under the
+/// names given with `--tag`. What an earlier build has done already is not done again.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  kiln build -t app:1.0 .                    build ./Dockerfile and name the image
+  kiln build -f deploy/Dockerfile --target test .
+  kiln build -o type=docker,dest=app.tar .   write an archive for `docker load`
+  kiln build -o out .                        write the files of the final stage to a directory")]
+pub(crate) struct Args {
+    /// The build context: the directory that COPY and ADD read
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+
+    /// Name the image, as in `app:1.0` or `registry.example/team/app`; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(super) tags: Vec<String>,
+
+    /// The Dockerfile, or `-` for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+
+    /// Build this stage and what it needs instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+
+    /// Set a build argument (ARG), from the environment where it has no value; may be repeated
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(super) build_args: Vec<String>,
+
+    /// Label the image; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(super) labels: Vec<String>,
+
+    /// Give a name to a directory (DIR), an image (docker-image://REF) or an OCI layout (oci-layout://DIR),
+    /// for FROM and --from; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(super) contexts: Vec<String>,
+
+    /// Run every step, even those that the cache has
+    #[arg(long)]
+    pub(super) no_cache: bool,
+
+    /// Ask the registry for newer versions of the base images
+    #[arg(long)]
+    pub(super) pull: bool,
+
+    /// Build for this platform; this version of kiln knows the host's own alone
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<String>,
+
+    /// Write the result: `type=oci|docker|tar|local[,dest=PATH]`, PATH for a directory, `-` for a tar archive
+    /// on standard output; may be repeated
+    #[arg(short, long = "output", value_name = "SPEC", allow_hyphen_values = true)]
+    pub(super) outputs: Vec<String>,
+
+    /// Print nothing but the ID of the image
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    /// Write the ID of the image to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) iidfile: Option<PathBuf>,
+
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
+    pub(super) progress: ProgressStyle,
+}
+
+/// The values of `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ProgressStyle {
+    /// What suits the terminal
+    Auto,
+    /// Every step and its output, line by line
+    Plain,
+    /// Nothing
+    Quiet,
+}

@@ -1,0 +1,47 @@
+//! Joins crates that do not know each other: what lowering and the executor ask for, answered by
+//! [`Images`].
+
+use std::sync::Arc;
+
+use kiln_executor::{BoxError, ImageLayers};
+use kiln_frontend::{BaseImage, Resolver};
+use kiln_image::{ImageError, Images, Location, Pull};
+use kiln_solver::{Cancel, Digest, Layer, Platform};
+
+use crate::error;
+use crate::progress::Progress;
+
+/// Finds base images, and shows that it does.
+pub(super) struct BaseImages<'a> {
+    pub(super) images: &'a Images,
+    pub(super) progress: &'a Progress,
+    pub(super) pull: Pull,
+}
+
+impl Resolver for BaseImages<'_> {
+    fn resolve(&self, reference: &str, platform: &Platform) -> Result<BaseImage, BoxError> {
+        let location = Location::parse(reference)?;
+        let name = format!("[internal] load metadata for {location}");
+        let resolved = self.progress.during(&name, |_| {
+            self.images.resolve(&location, platform, self.pull).map_err(|error| error::chain(&error))
+        })?;
+        Ok(BaseImage { reference: resolved.reference, digest: resolved.digest, image: resolved.image })
+    }
+}
+
+/// The layers of base images.
+pub(super) struct Layers(pub(super) Arc<Images>);
+
+impl ImageLayers for Layers {
+    fn stack(&self, image: &Digest) -> Result<Vec<Layer>, BoxError> {
+        Ok(self.0.stack(image)?)
+    }
+
+    fn ensure(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), BoxError> {
+        match self.0.ensure(layers, cancel) {
+            Ok(()) => Ok(()),
+            Err(ImageError::Cancelled) => Err(Box::new(kiln_solver::StepError::Cancelled)),
+            Err(error) => Err(Box::new(error)),
+        }
+    }
+}

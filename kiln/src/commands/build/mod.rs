@@ -1,0 +1,287 @@
+//! `kiln build`
+//!
+//! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`glue`]
+//! what the crates need of each other, [`export`] the end. Here is the way from one to the next.
+
+mod args;
+mod export;
+mod glue;
+mod output;
+mod request;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_cache::Scratch;
+use kiln_executor::rootless::Identity;
+use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
+use kiln_executor::{Context, Executor};
+use kiln_frontend::Build;
+use kiln_image::{Credentials, Images, Patience, Pull};
+use kiln_parser::{Diagnostic, Dockerfile};
+use kiln_solver::{Cancel, Layer, Operation, Output, SolveError, Source, solve};
+
+pub(crate) use args::Args;
+pub(super) use request::parse_tag;
+
+use crate::diagnostics::{self, SourceFile};
+use crate::environment::Environment;
+use crate::error::{self, CliError, Kind};
+use crate::failure;
+use crate::local::image_error;
+use crate::progress::{Progress, Steps, Style};
+use crate::session::{Session, store_error};
+use crate::signals::Interrupt;
+use crate::terminal;
+use request::{NamedContext, Request};
+
+/// The name of the main context in the step graph.
+const MAIN_CONTEXT: &str = "context";
+
+/// Builds what the flags ask for.
+pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
+    let request = Request::new(args, &|name| std::env::var_os(name))?;
+    export::check_stdout(&request.outputs)?;
+    let progress = Progress::new(request.style);
+    let result = Builder { request: &request, environment, progress: &progress }.run();
+    progress.finish();
+    result
+}
+
+/// One build.
+struct Builder<'a> {
+    request: &'a Request,
+    environment: &'a Environment,
+    progress: &'a Progress,
+}
+
+/// What a build works with once it has begun.
+struct Work {
+    session: Session,
+    scratch: Scratch,
+    images: Arc<Images>,
+    cancel: Cancel,
+    interrupt: Interrupt,
+}
+
+impl Builder<'_> {
+    fn run(&self) -> Result<(), CliError> {
+        let (file, dockerfile) = self.read_dockerfile()?;
+        let work = self.begin()?;
+        self.remove_stale_id()?;
+        let build = self.lower(&dockerfile, &file, &work)?;
+        let layers = self.solve(&build, &file, &work)?;
+        let result = self.finish(&build, &layers, &work);
+        if work.interrupt.is_set() { Err(CliError::interrupted()) } else { result }
+    }
+
+    fn read_dockerfile(&self) -> Result<(SourceFile, Dockerfile), CliError> {
+        let source = &self.request.dockerfile;
+        let name = match source {
+            request::DockerfileSource::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
+            request::DockerfileSource::Stdin => "standard input".into(),
+        };
+        let title = format!("[internal] load build definition from {name}");
+        let file = self.progress.during(&title, |_| sources::dockerfile(source))?;
+        let parsed = kiln_parser::parse(&file.text);
+        self.show(&parsed.diagnostics, &file)?;
+        Ok((file, parsed.dockerfile))
+    }
+
+    /// Shows what there is to say about the Dockerfile; an error among it ends the build.
+    fn show(&self, findings: &[Diagnostic], file: &SourceFile) -> Result<(), CliError> {
+        let fatal = diagnostics::is_fatal(findings);
+        if !findings.is_empty() && (fatal || self.request.style != Style::Quiet) {
+            self.progress.finish();
+            terminal::say(&diagnostics::render(findings, file, self.environment.colour));
+        }
+        if fatal { Err(CliError::reported()) } else { Ok(()) }
+    }
+
+    /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first
+    /// works for a process of one thread alone.
+    fn begin(&self) -> Result<Work, CliError> {
+        let configuration = self.environment.configuration()?;
+        let session = Session::open(self.environment)?;
+        if let Identity::UserSingle { why } = &session.identity
+            && self.request.style != Style::Quiet
+        {
+            let message = format!("files of all users will belong to one: {why}");
+            terminal::warn(&message, self.environment.colour);
+        }
+        let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
+        let cancel = Cancel::new();
+        let interrupt = Interrupt::watch(&cancel)?;
+        let images = Images::new(kiln_image::Settings {
+            store: session.store.clone(),
+            configuration,
+            credentials: Credentials::from_files(self.environment.credentials.iter().cloned()),
+            patience: Patience::default(),
+            cancel: cancel.clone(),
+        });
+        Ok(Work { session, scratch, images: Arc::new(images), cancel, interrupt })
+    }
+
+    /// So that nobody takes the ID of an earlier image for that of this build, should it fail.
+    fn remove_stale_id(&self) -> Result<(), CliError> {
+        let Some(path) = &self.request.iidfile else { return Ok(()) };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error::io("replace", path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn lower(&self, dockerfile: &Dockerfile, file: &SourceFile, work: &Work) -> Result<Build, CliError> {
+        let pull = if self.request.pull { Pull::Always } else { Pull::Missing };
+        let resolver = glue::BaseImages { images: &work.images, progress: self.progress, pull };
+        match kiln_frontend::lower(dockerfile, &self.options(), &resolver) {
+            Ok(build) => {
+                self.show(&build.warnings, file)?;
+                Ok(build)
+            }
+            Err(_) if work.interrupt.is_set() => Err(CliError::interrupted()),
+            Err(findings) => {
+                self.show(&findings, file)?;
+                Err(CliError::bug("the Dockerfile cannot be built, and nothing says why"))
+            }
+        }
+    }
+
+    fn options(&self) -> kiln_frontend::Options {
+        let request = self.request;
+        let context = |(name, context): (&String, &NamedContext)| {
+            let context = match context {
+                NamedContext::Directory(_) => kiln_frontend::NamedContext::Local,
+                NamedContext::Image(image) => kiln_frontend::NamedContext::Image(image.clone()),
+            };
+            (name.clone(), context)
+        };
+        kiln_frontend::Options {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            labels: request.labels.clone(),
+            platform: request.platform.clone(),
+            build_platform: kiln_solver::Platform::host(),
+            no_cache: request.no_cache,
+            contexts: request.contexts.iter().map(context).collect(),
+        }
+    }
+
+    /// Runs what has to be run; yields the layers of the target.
+    fn solve(&self, build: &Build, file: &SourceFile, work: &Work) -> Result<Vec<Layer>, CliError> {
+        let Some(target) = build.target else { return Ok(Vec::new()) };
+        let executor = self.executor(build, work)?;
+        let steps = Steps::new(self.progress, &build.graph);
+        let store = &*work.session.store;
+        let outputs = solve(&build.graph, &[target.step], &executor, store, &steps, &work.cancel)
+            .map_err(|failed| self.explain(&failed, build, file, &steps, work))?;
+        let output = outputs.into_iter().next().and_then(|made| made.into_iter().nth(target.output as usize));
+        match output {
+            Some(Output::Layers(layers)) => Ok(layers),
+            Some(Output::Local(name)) => {
+                Err(CliError::user(format!("the target is the context `{name}` itself, which is no image"))
+                    .hint("copy what you need of it into a stage"))
+            }
+            None => Err(CliError::bug("the target has no result")),
+        }
+    }
+
+    fn executor(&self, build: &Build, work: &Work) -> Result<Executor, CliError> {
+        let sandbox = Sandbox::new(SandboxSettings {
+            identity: work.session.identity.clone(),
+            directory: work.scratch.path().join("sandbox"),
+            resolv_conf: read_or_empty("/etc/resolv.conf"),
+            hosts: hosts_with_own_name(&read_or_empty("/etc/hosts")),
+        });
+        Ok(Executor::new(kiln_executor::Settings {
+            store: work.session.store.clone(),
+            contexts: self.contexts(build)?,
+            images: Arc::new(glue::Layers(work.images.clone())),
+            sandbox: Arc::new(sandbox),
+            created: self.environment.source_date_epoch,
+        }))
+    }
+
+    /// Opens the contexts that the build reads.
+    fn contexts(&self, build: &Build) -> Result<BTreeMap<String, Arc<Context>>, CliError> {
+        let mut contexts = BTreeMap::new();
+        for (_, step) in build.graph.steps() {
+            let Operation::Source(Source::Local { name }) = &step.operation else { continue };
+            if !contexts.contains_key(name) {
+                contexts.insert(name.clone(), Arc::new(self.context(name)?));
+            }
+        }
+        Ok(contexts)
+    }
+
+    fn context(&self, name: &str) -> Result<Context, CliError> {
+        let (root, ignore) = match self.request.contexts.get(name) {
+            Some(NamedContext::Directory(directory)) => (directory, sources::ignore_of(directory)?),
+            _ if name == MAIN_CONTEXT => {
+                let ignore = || sources::ignore_for(&self.request.dockerfile, &self.request.context);
+                (&self.request.context, self.progress.during("[internal] load .dockerignore", |_| ignore())?)
+            }
+            _ => return Err(CliError::bug(format!("nobody knows the context `{name}`"))),
+        };
+        let stat_cache = self.environment.root.join("contexts");
+        Context::open(name, root, ignore, stat_cache).map_err(|error| CliError::from_error(Kind::User, &error))
+    }
+
+    /// The report on a step that failed.
+    fn explain(
+        &self,
+        failed: &SolveError,
+        build: &Build,
+        file: &SourceFile,
+        steps: &Steps<'_>,
+        work: &Work,
+    ) -> CliError {
+        if work.interrupt.is_set() {
+            return CliError::interrupted();
+        }
+        self.progress.finish();
+        let step = build.graph.step(failed.step);
+        let mut report = failure::output(&step.metadata.name, &steps.tail(failed.step));
+        if let Some(span) = step.metadata.span {
+            report.push_str(&failure::excerpt(&file.name, &file.text, span));
+        }
+        terminal::say(&report);
+        let mut error = CliError::user(failure::describe(step, &failed.error));
+        error.hints = failure::hints(step, &failed.error);
+        error
+    }
+
+    fn finish(&self, build: &Build, layers: &[Layer], work: &Work) -> Result<(), CliError> {
+        let request = self.request;
+        let fixed = self.environment.source_date_epoch;
+        let image = kiln_image::assemble(&work.session.store, &build.image, layers, fixed)
+            .map_err(|error| image_error(&error))?
+            .record;
+        let exporter = export::Exporter {
+            images: &work.images,
+            progress: self.progress,
+            cancel: &work.cancel,
+            names: &request.tags,
+        };
+        for output in &request.outputs {
+            exporter.write(&image, layers, output)?;
+        }
+        if request.outputs.is_empty() || !request.tags.is_empty() {
+            exporter.name(&image, request.tags.is_empty())?;
+        }
+        if let Some(path) = &request.iidfile {
+            std::fs::write(path, image.id.to_string()).map_err(|error| error::io("write", path, &error))?;
+        }
+        if request.print_id {
+            terminal::print(&format!("{}\n", image.id))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of the machine that commands see a copy of; a machine without it is fine.
+fn read_or_empty(path: &str) -> Vec<u8> {
+    std::fs::read(Path::new(path)).unwrap_or_default()
+}

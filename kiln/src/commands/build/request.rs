@@ -1,0 +1,299 @@
+//! What a build is asked to do: the flags of `kiln build`, checked once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use kiln_image::Reference;
+use kiln_solver::Platform;
+
+use super::args::{Args, ProgressStyle};
+use super::output::Output;
+use crate::error::{self, CliError, Kind};
+use crate::progress::Style;
+
+/// A build that has been asked for and can be tried.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) context: PathBuf,
+    pub(super) dockerfile: DockerfileSource,
+    pub(super) tags: Vec<Reference>,
+    pub(super) target: Option<String>,
+    pub(super) build_args: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) contexts: BTreeMap<String, NamedContext>,
+    pub(super) no_cache: bool,
+    pub(super) pull: bool,
+    pub(super) platform: Platform,
+    pub(super) outputs: Vec<Output>,
+    pub(super) iidfile: Option<PathBuf>,
+    pub(super) print_id: bool,
+    pub(super) style: Style,
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DockerfileSource {
+    File(PathBuf),
+    Stdin,
+}
+
+/// The value of a `--build-context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NamedContext {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// A reference, or `oci-layout://DIR[:TAG][@DIGEST]`.
+    Image(String),
+}
+
+impl Request {
+    /// Checks the flags; `variable` looks up the environment for build arguments without a value.
+    pub(super) fn new(args: Args, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, CliError> {
+        let outputs = parse_all(&args.outputs, Output::parse)?;
+        let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
+        if to_stdout > 1 {
+            return Err(CliError::usage("only one `--output` can go to standard output"));
+        }
+        if to_stdout == 1 && args.quiet {
+            return Err(CliError::usage(
+                "`--quiet` prints the image ID to standard output, where `--output` goes, too",
+            ));
+        }
+        let context = context_directory(&args.path)?;
+        let style = match args.progress {
+            ProgressStyle::Auto | ProgressStyle::Plain if !args.quiet => Style::Plain,
+            _ => Style::Quiet,
+        };
+        Ok(Self {
+            dockerfile: match args.file {
+                Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
+                Some(file) => DockerfileSource::File(file),
+                None => DockerfileSource::File(args.path.join("Dockerfile")),
+            },
+            context,
+            tags: parse_all(&args.tags, parse_tag)?,
+            target: args.target.filter(|target| !target.is_empty()),
+            build_args: parse_build_args(&args.build_args, variable)?,
+            labels: args.labels.iter().map(|text| parse_label(text)).collect::<Result<_, _>>()?,
+            contexts: args.contexts.iter().map(|text| parse_context(text)).collect::<Result<_, _>>()?,
+            no_cache: args.no_cache,
+            pull: args.pull,
+            platform: parse_platform(args.platform.as_deref())?,
+            outputs,
+            iidfile: args.iidfile,
+            print_id: args.quiet,
+            style,
+        })
+    }
+}
+
+fn parse_all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, CliError>) -> Result<Vec<T>, CliError> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+fn context_directory(path: &Path) -> Result<PathBuf, CliError> {
+    let text = path.to_string_lossy();
+    if text == "-" {
+        return Err(CliError::user("a context on standard input (`-`) is not supported in this version")
+            .hint("unpack it and give its directory; `-f -` reads just the Dockerfile from standard input"));
+    }
+    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
+    if let Some(scheme) = remote.iter().find(|scheme| text.starts_with(**scheme))
+        && !path.exists()
+    {
+        let message = format!("a remote context (`{scheme}…`) is not supported in this version");
+        return Err(CliError::user(message).hint("clone or download it and give its directory"));
+    }
+    directory("the build context", path)
+}
+
+fn directory(what: &str, path: &Path) -> Result<PathBuf, CliError> {
+    let metadata = std::fs::metadata(path).map_err(|error| error::io(&format!("open {what}"), path, &error))?;
+    if !metadata.is_dir() {
+        return Err(CliError::user(format!("cannot open {what} `{}`: it is not a directory", path.display())));
+    }
+    path.canonicalize().map_err(|error| error::io(&format!("open {what}"), path, &error))
+}
+
+/// A name for the new image: a reference without a digest.
+pub(crate) fn parse_tag(text: &str) -> Result<Reference, CliError> {
+    let reference = Reference::parse(text).map_err(|error| CliError::from_error(Kind::User, &error))?;
+    if reference.digest.is_some() {
+        return Err(CliError::user(format!("`{text}` cannot name a new image: a digest is given by what is in it")));
+    }
+    Ok(reference)
+}
+
+fn parse_build_args(
+    texts: &[String],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut arguments = BTreeMap::new();
+    for text in texts {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), from_environment(text, variable)?),
+        };
+        if name.is_empty() {
+            return Err(CliError::usage(format!("`--build-arg {text}` has no name")));
+        }
+        match value {
+            Some(value) => arguments.insert(name.to_owned(), value),
+            None => arguments.remove(name),
+        };
+    }
+    Ok(arguments)
+}
+
+fn from_environment(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<String>, CliError> {
+    match variable(name).map(OsString::into_string) {
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(_)) => Err(CliError::user(format!("the environment variable `{name}` is not valid UTF-8"))),
+        None => Ok(None),
+    }
+}
+
+fn parse_label(text: &str) -> Result<(String, String), CliError> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err(CliError::usage(format!("`--label {text}` has no key")));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn parse_context(text: &str) -> Result<(String, NamedContext), CliError> {
+    let flag = format!("`--build-context {text}`");
+    let Some((name, value)) = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty()) else {
+        return Err(CliError::usage(format!("{flag} is not of the form `NAME=VALUE`")));
+    };
+    if name.eq_ignore_ascii_case("context") || name.eq_ignore_ascii_case("dockerfile") {
+        return Err(CliError::usage(format!("{flag}: the name `{name}` is taken by kiln itself")));
+    }
+    let name = name.to_lowercase();
+    let context = if let Some(reference) = value.strip_prefix("docker-image://") {
+        Reference::parse(reference).map_err(|error| CliError::from_error(Kind::User, &error).context(&flag))?;
+        NamedContext::Image(reference.to_owned())
+    } else if value.starts_with("oci-layout://") {
+        NamedContext::Image(value.to_owned())
+    } else if value.contains("://") || value.starts_with("git@") {
+        return Err(CliError::user(format!("{flag}: a context of this kind is not supported in this version"))
+            .hint("give a directory, `docker-image://REF` or `oci-layout://DIR`"));
+    } else {
+        NamedContext::Directory(directory(&format!("the context `{name}`"), Path::new(value))?)
+    };
+    Ok((name, context))
+}
+
+fn parse_platform(text: Option<&str>) -> Result<Platform, CliError> {
+    let host = Platform::host();
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(host) };
+    let mut platforms = text.split(',');
+    let platform: Platform = match (platforms.next(), platforms.next()) {
+        (Some(only), None) => only.parse().map_err(|error| CliError::from_error(Kind::Usage, &error))?,
+        _ => return Err(CliError::user("building for several platforms is not supported in this version")),
+    };
+    if platform != host {
+        let message = format!("building for `{platform}` on `{host}` is not supported in this version");
+        return Err(CliError::user(message).hint("run kiln on a machine of that platform"));
+    }
+    Ok(platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn request(words: &[&str]) -> Result<Request, CliError> {
+        let all = ["kiln"].iter().chain(words);
+        let command = Command::try_parse_from(all).map_err(|error| CliError::usage(error.to_string()))?;
+        Request::new(command.args, &|name| (name == "FROM_ENVIRONMENT").then(|| "set".into()))
+    }
+
+    fn message(words: &[&str]) -> String {
+        request(words).unwrap_err().message
+    }
+
+    #[test]
+    fn the_simplest_build() {
+        let request = request(&["/"]).unwrap();
+        assert_eq!(request.context, PathBuf::from("/"));
+        assert_eq!(request.dockerfile, DockerfileSource::File("/Dockerfile".into()));
+        assert_eq!(request.platform, Platform::host());
+        assert_eq!(request.style, Style::Plain);
+        assert!(!request.print_id);
+    }
+
+    #[test]
+    fn build_arguments_come_from_the_environment_where_they_have_no_value() {
+        let words = ["--build-arg", "A=1=2", "--build-arg", "FROM_ENVIRONMENT", "--build-arg", "UNSET", "/"];
+        let arguments = request(&words).unwrap().build_args;
+        let expected = [("A", "1=2"), ("FROM_ENVIRONMENT", "set")];
+        assert_eq!(arguments, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(message(&["--build-arg", "=x", "/"]), "`--build-arg =x` has no name");
+    }
+
+    #[test]
+    fn labels_may_be_empty_but_not_nameless() {
+        let labels = request(&["--label", "a", "--label", "b=c=d", "/"]).unwrap().labels;
+        assert_eq!(labels, [("a", ""), ("b", "c=d")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        assert_eq!(message(&["--label", "=x", "/"]), "`--label =x` has no key");
+    }
+
+    #[test]
+    fn contexts_have_kinds() {
+        let words = ["--build-context", "Src=/", "--build-context", "base=docker-image://debian:12"];
+        let more = ["--build-context", "layout=oci-layout:///tmp/x:1", "/"];
+        let contexts = request(&[&words[..], &more].concat()).unwrap().contexts;
+        assert_eq!(contexts["src"], NamedContext::Directory("/".into()));
+        assert_eq!(contexts["base"], NamedContext::Image("debian:12".to_owned()));
+        assert_eq!(contexts["layout"], NamedContext::Image("oci-layout:///tmp/x:1".to_owned()));
+        for value in ["x", "x=", "=x", "context=/", "x=https://example.com/a.git", "x=docker-image://A", "x=/no/such"] {
+            assert!(request(&["--build-context", value, "/"]).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_before_anything_is_built() {
+        assert!(message(&["-t", "App", "/"]).contains("invalid image reference `App`"));
+        let digest = format!("app@sha256:{}", "0".repeat(64));
+        assert!(message(&["-t", &digest, "/"]).contains("cannot name a new image"));
+        let tags = request(&["-t", "app", "-t", "localhost:5000/team/app:1", "/"]).unwrap().tags;
+        let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
+        assert_eq!(tags, ["docker.io/library/app:latest", "localhost:5000/team/app:1"]);
+    }
+
+    #[test]
+    fn contexts_of_later_versions_are_refused() {
+        assert!(message(&["-"]).contains("standard input"));
+        assert!(message(&["https://github.com/x/y.git"]).contains("remote context (`https://…`)"));
+        assert!(message(&["/etc/passwd"]).contains("it is not a directory"));
+        assert!(message(&["/no/such/place"]).contains("no such file or directory"));
+    }
+
+    #[test]
+    fn only_the_host_platform_is_built() {
+        assert!(request(&["--platform", &Platform::host().to_string(), "/"]).is_ok());
+        assert!(request(&["--platform", "linux", "/"]).is_ok());
+        assert!(message(&["--platform", "plan9/mips", "/"]).contains("not supported in this version"));
+        assert!(message(&["--platform", "linux/amd64,linux/arm64", "/"]).contains("several platforms"));
+        assert_eq!(request(&["--platform", "a b", "/"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn stdout_has_room_for_one_thing() {
+        assert!(request(&["-o", "-", "/"]).is_ok());
+        assert!(message(&["-o", "-", "-o", "type=oci", "/"]).contains("only one"));
+        assert!(message(&["-q", "-o", "-", "/"]).contains("prints the image ID"));
+        let quiet = request(&["-q", "/"]).unwrap();
+        assert!(quiet.print_id);
+        assert_eq!(quiet.style, Style::Quiet);
+    }
+}

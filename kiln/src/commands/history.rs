@@ -1,0 +1,101 @@
+//! `kiln history`
+
+use std::time::SystemTime;
+
+use kiln_image::{inspect, spec};
+use kiln_solver::Digest;
+
+use crate::environment::Environment;
+use crate::error::CliError;
+use crate::local::{age, image_error};
+use crate::progress::clean;
+use crate::session::Session;
+use crate::{human, terminal};
+
+/// What stands for the ID of an intermediate image: there are none.
+const MISSING: &str = "<missing>";
+
+/// Print the instructions that made an image, the last one first
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The image, by name or ID
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Print IDs alone
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Cut nothing short
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// Prints them.
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let store = Session::open(environment)?.store;
+    let record = inspect::find(&store, &args.image).map_err(|error| image_error(&error))?;
+    let image = inspect::config(&store, &record).map_err(|error| image_error(&error))?;
+    let sizes = inspect::layer_sizes(&store, &record).map_err(|error| image_error(&error))?;
+    let rows = rows(&record.id, &image.history, &sizes, SystemTime::now(), args.no_trunc);
+    terminal::print(&if args.quiet {
+        rows.iter().map(|row| format!("{}\n", row[0])).collect::<String>()
+    } else {
+        human::table(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)
+    })
+}
+
+fn rows(
+    id: &Digest,
+    history: &[spec::History],
+    sizes: &[Option<u64>],
+    now: SystemTime,
+    whole: bool,
+) -> Vec<Vec<String>> {
+    let mut sizes = sizes.iter();
+    let oldest_first = history.iter().map(|entry| {
+        // Bytes of a layer that was never fetched are not known.
+        let size = if entry.empty_layer { Some(0) } else { sizes.next().copied().flatten() };
+        let created_by = clean(&entry.created_by.replace(['\t', '\n'], " "));
+        vec![
+            MISSING.to_owned(),
+            age(entry.created.as_deref(), now),
+            if whole { created_by } else { human::ellipsis(&created_by, 45) },
+            size.map_or_else(|| "N/A".to_owned(), human::size),
+            clean(&entry.comment),
+        ]
+    });
+    let mut rows: Vec<_> = oldest_first.collect();
+    rows.reverse();
+    if let Some(cell) = rows.first_mut().and_then(|row| row.first_mut()) {
+        *cell = if whole { id.to_string() } else { id.short() };
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_last_instruction_comes_first() {
+        let entry = |created_by: &str, empty_layer| spec::History {
+            created: Some("1970-01-01T00:00:00Z".to_owned()),
+            created_by: created_by.to_owned(),
+            comment: "kiln".to_owned(),
+            empty_layer,
+            ..spec::History::default()
+        };
+        let long = "RUN /bin/sh -c apt-get update &&\tapt-get install --yes everything # kiln";
+        let history = [entry("ADD rootfs /", false), entry(long, false), entry("CMD [\"sh\"]", true)];
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(120);
+        let rows = rows(&Digest::of(b""), &history, &[Some(4_000_000), None], now, false);
+        insta::assert_snapshot!(human::table(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows), @r#"
+        IMAGE          CREATED         CREATED BY                                      SIZE   COMMENT
+        e3b0c44298fc   2 minutes ago   CMD ["sh"]                                      0B     kiln
+        <missing>      2 minutes ago   RUN /bin/sh -c apt-get update && apt-get ins…   N/A    kiln
+        <missing>      2 minutes ago   ADD rootfs /                                    4MB    kiln
+        "#);
+    }
+}

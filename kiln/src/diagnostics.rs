@@ -1,0 +1,113 @@
+//! Shows what there is to say about a Dockerfile under the lines concerned.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use kiln_parser::{Diagnostic, Severity, Span};
+
+use crate::progress::clean;
+
+/// A Dockerfile and what it is called.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceFile {
+    /// As people know it.
+    pub(crate) name: String,
+    /// What is in it.
+    pub(crate) text: String,
+}
+
+/// All of these, one after the other.
+pub(crate) fn render(diagnostics: &[Diagnostic], file: &SourceFile, colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &renderer)).collect()
+}
+
+/// Whether the build cannot go on.
+pub(crate) fn is_fatal(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+fn render_one(diagnostic: &Diagnostic, file: &SourceFile, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    // What may help is printed on lines of its own.
+    let mut parts = diagnostic.message.split("\nhint: ");
+    let message = one_line(parts.next().unwrap_or_default());
+    let name = clean(&file.name);
+    let mut text = match diagnostic.span {
+        Some(span) => {
+            let label = diagnostic.label.as_deref().map(one_line);
+            let annotation = AnnotationKind::Primary.span(inside(span, &file.text)).label(label);
+            let snippet = Snippet::source(file.text.as_str()).path(name).annotation(annotation);
+            renderer.render(&[level.primary_title(message).element(snippet)])
+        }
+        None => renderer.render(&[Group::with_title(level.primary_title(format!("{name}: {message}")))]),
+    };
+    text.push('\n');
+    for hint in parts.chain(diagnostic.hint.as_deref()) {
+        text.push_str(&format!("hint: {}\n", one_line(hint)));
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join(" ")
+}
+
+/// The part of a span that is in the text, on character boundaries and without the end of its last line.
+fn inside(span: Span, text: &str) -> Range<usize> {
+    let boundary = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (boundary(span.start), boundary(span.end));
+    let marked = text.get(start..end).unwrap_or_default();
+    start..start + marked.trim_end_matches(['\n', '\r']).len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> SourceFile {
+        SourceFile { name: "deploy/Dockerfile".to_owned(), text: text.to_owned() }
+    }
+
+    fn diagnostic(text: &str, part: &str) -> Diagnostic {
+        let start = text.find(part).unwrap();
+        Diagnostic::error(format!("unknown instruction `{part}`")).at(Span::new(start, start + part.len()))
+    }
+
+    #[test]
+    fn the_place_is_shown() {
+        let text = "FROM debian\nRUNN make \\\n  all\nCMD [\"x\"]\n";
+        let first = diagnostic(text, "RUNN").label("not an instruction").hint("did you mean `RUN`?");
+        let second = Diagnostic::warning("nothing sets `USER`");
+        let third = diagnostic(text, "make \\\n  all");
+        let shown = render(&[first, second, third], &file(text), false);
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn spans_that_do_not_fit_are_no_danger() {
+        let text = "FROM é\n";
+        for (start, end) in [(0, 100), (100, 200), (6, 7), (5, 6), (7, 3), (8, 8)] {
+            let diagnostic = Diagnostic::error("x").at(Span { start, end });
+            assert!(render(&[diagnostic], &file(text), false).starts_with("error: x"));
+        }
+        let diagnostic = Diagnostic::error("x").at(Span { start: 0, end: 3 });
+        assert!(render(&[diagnostic], &file(""), false).starts_with("error: x"));
+    }
+
+    #[test]
+    fn terminals_are_safe_from_dockerfiles() {
+        let text = "RUN \x1b[2J\n";
+        let shown = render(&[diagnostic(text, "\x1b[2J")], &file(text), false);
+        assert!(!shown.contains('\x1b'));
+    }
+}

@@ -1,0 +1,171 @@
+//! What every command ends with when it does not succeed: a kind, a message, hints and an exit code.
+
+use std::error::Error;
+use std::fmt;
+
+/// Whose turn it is to change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What was asked for cannot be done: a wrong Dockerfile, an unknown image, a command that failed.
+    User,
+    /// The command line itself is wrong.
+    Usage,
+    /// The machine does not let kiln do it: permissions, a full disk, a network that is down.
+    Environment,
+    /// kiln did something that it never should.
+    Bug,
+    /// A signal asked for it.
+    Interrupted,
+}
+
+/// The one error type of the command line.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    /// Whose turn it is.
+    pub(crate) kind: Kind,
+    /// What went wrong; empty if everything has been said already.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hints: Vec<String>,
+}
+
+impl CliError {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Something that the user can set right.
+    pub(crate) fn user(message: impl Into<String>) -> Self {
+        Self::new(Kind::User, message)
+    }
+
+    /// A command line that cannot be understood.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Something that the machine does not allow.
+    pub(crate) fn environment(message: impl Into<String>) -> Self {
+        Self::new(Kind::Environment, message)
+    }
+
+    /// Something that should never happen.
+    pub(crate) fn bug(message: impl Into<String>) -> Self {
+        Self::new(Kind::Bug, message)
+            .hint("this is a bug in kiln: please report it together with the command and its output")
+    }
+
+    /// The end of a command that a signal stopped.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "the build was cancelled; the steps that finished stay cached")
+    }
+
+    /// A user error whose explanation has been printed already.
+    pub(crate) fn reported() -> Self {
+        Self::new(Kind::User, "")
+    }
+
+    /// An error of a library, with everything behind it.
+    pub(crate) fn from_error(kind: Kind, error: &(dyn Error + 'static)) -> Self {
+        Self::new(kind, chain(error))
+    }
+
+    /// Says what was going on.
+    pub(crate) fn context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::User | Kind::Environment | Kind::Bug => 1,
+            Kind::Usage => 2,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl Error for CliError {}
+
+/// The messages of an error and of its causes in one line. A cause that the message above it quotes already
+/// is not said twice.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// An `io::Error` with what was tried and on which file.
+pub(crate) fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> CliError {
+    use std::io::ErrorKind;
+    let message = format!("cannot {what} `{}`: {}", path.display(), plain_io(error));
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            CliError::user(message)
+        }
+        _ => CliError::environment(message),
+    }
+}
+
+/// The message of an `io::Error` without ` (os error 2)`, in lower case.
+pub(crate) fn plain_io(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split_once(" (os error").map_or(text.as_str(), |(message, _)| message);
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Layered(&'static str, Option<Box<Layered>>);
+
+    impl fmt::Display for Layered {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl Error for Layered {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|error| error as _)
+        }
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = Layered("outer: inner", Some(Box::new(Layered("inner", Some(Box::new(Layered("root", None)))))));
+        assert_eq!(chain(&error), "outer: inner: root");
+    }
+
+    #[test]
+    fn system_errors_read_like_the_rest() {
+        assert_eq!(plain_io(&std::io::Error::from_raw_os_error(2)), "no such file or directory");
+    }
+}
