@@ -209,7 +209,7 @@ fn a_store_that_may_not_be_used() {
 fn a_context_that_may_not_be_read() {
     let world = World::of(users::with_ranges());
     let project = world.project(&[("Dockerfile", "FROM busybox\nCOPY . /all\n"), ("dir/secret", "x")]);
-    std::fs::set_permissions(project.join("dir/secret"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(project.join("dir/secret"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     world.build(&project).fails().says_one_error().says("dir/secret").says("ermission denied");
     project.write(".dockerignore", "dir\n");
     world.build(&project).succeeds();

@@ -2,6 +2,13 @@
 //!
 //! One binary, a module per topic. They need root, and the programs that `make deps` installs.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "all of this is tests, and what they call: a panic is how a failure is told"
+)]
+
 mod bad_input;
 mod caching;
 mod config;

@@ -160,7 +160,7 @@ fn damaged(world: &World, damage: impl Fn(&std::path::Path)) -> (Registry, kiln_
     // Bytes that do not compress, so that damage hits data and not a header.
     let noise: String = (0..20_000).map(|n: u32| layout::sha256(&n.to_le_bytes())).collect();
     let layer = layout.layer(&layout::archive(&[("noise", &noise)]));
-    let manifest = layout.image(layout::config(json!({})), &[layer.clone()]);
+    let manifest = layout.image(layout::config(json!({})), std::slice::from_ref(&layer));
     layout.tag(&[("latest", &manifest)]);
     registry.push(layout.path(), "app:latest");
     damage(&registry.blob_file(layer.descriptor["digest"].as_str().unwrap()));

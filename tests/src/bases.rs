@@ -122,7 +122,7 @@ fn cached(name: &str, recipe: &[&[u8]], make: impl FnOnce(&Path)) -> PathBuf {
     let key = layout::sha256(recipe.join(&0).as_slice());
     let place = run::cache_directory().join(format!("{name}-{}", &key[..16]));
     let lock = fs::File::create(run::cache_directory().join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     if !place.exists() {
         let beside = tempfile::tempdir_in(run::cache_directory()).unwrap();
         fs::set_permissions(beside.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -63,16 +63,15 @@ impl Registry {
         }
         std::fs::write(home.join("config.yml"), config).unwrap();
         let log = std::fs::File::create(home.join("log")).unwrap();
-        let child = Command::new("docker-registry")
+        let mut command = Command::new("docker-registry");
+        command
             .arg("serve")
             .arg(home.join("config.yml"))
             .env_clear()
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("starting `docker-registry` (`make deps` installs it)");
-        run::end_with_run(&child);
+            .stderr(log);
+        run::end_with_run(command.spawn().expect("starting `docker-registry` (`make deps` installs it)"));
         wait_for(&address, &home.join("log"));
         Self { address, storage, credentials }
     }
@@ -108,11 +107,6 @@ impl Registry {
     pub fn blob_file(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
         self.storage.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
-    }
-
-    /// Whether anything was ever stored here.
-    pub fn storage(&self) -> &Path {
-        &self.storage
     }
 }
 

@@ -46,10 +46,12 @@ pub fn run() -> &'static Run {
 }
 
 /// Has a process of ours ended when the run ends.
-pub fn end_with_run(child: &Child) {
+pub fn end_with_run(child: Child) {
     use std::io::Write;
     let mut pids = fs::OpenOptions::new().create(true).append(true).open(run().directory.join("pids")).unwrap();
     writeln!(pids, "{}", child.id()).unwrap();
+    // The janitor sees to its end.
+    drop(child);
 }
 
 /// A new directory of this run that other users may enter.

@@ -37,7 +37,7 @@ pub fn without_ranges() -> User {
 fn ensure(name: &'static str) -> User {
     assert!(rustix::process::geteuid().is_root(), "the rootless tests make users, which takes root: run them as root");
     let lock = std::fs::File::create(run::cache_directory().join("users.lock")).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let id = |flag: &str| command::output(Command::new("id").args([flag, name]));
     if !id("-u").status.success() {
         command::run(Command::new("useradd").args([
