@@ -10,10 +10,10 @@ use crate::{BoxError, ContextError, FileError};
 pub enum ExecutorError {
     /// A build context could not be read, or lacks what was asked of it.
     #[error(transparent)]
-    Context(#[from] ContextError),
+    Context(ContextError),
     /// Files could not be copied or made.
     #[error(transparent)]
-    Files(#[from] FileError),
+    Files(FileError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

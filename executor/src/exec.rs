@@ -1,11 +1,140 @@
-//! `RUN`: one command in the sandbox, over the layers of its inputs.
+//! `RUN`: one command in the sandbox, over the layers of its input.
 
-use kiln_solver::{Exec, Job, Output, StepError};
+pub(crate) mod user;
+
+use kiln_cache::{StoreError, StoredLayer, View};
+use kiln_solver::{Exec, Job, Layer, LogStream, MountKind, Network, Origin, Output, Security, StepError};
 
 use crate::Executor;
+use crate::sandbox::{ExitStatus, RunSpec, SandboxError};
 
-/// Runs the command of an Exec step and commits what it wrote.
+use user::{Account, UserError};
+
+/// Why a command could not be run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// The step asks for what this version does not do.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// The step makes no sense.
+    #[error("malformed step: {0}")]
+    Malformed(&'static str),
+    /// `USER` does not name anybody.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(SandboxError),
+    /// The layer could not be made or kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ExecError> for StepError {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Sandbox(SandboxError::Cancelled) => Self::Cancelled,
+            other => Self::other(other),
+        }
+    }
+}
+
+/// Runs the command of an Exec step and commits what it wrote. A command that a shell reports as killed by a
+/// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Vec<Output>, StepError> {
-    let _ = (executor, job, exec);
-    todo!()
+    let base = root_layers(job, exec)?;
+    let stored = executor.stored(base, job.cancel)?;
+    let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
+    let spec = RunSpec {
+        lowers: stored.iter().map(|layer| layer.mount_source().to_owned()).collect(),
+        upper: draft.files().to_owned(),
+        work: draft.work().to_owned(),
+        ..describe(exec, stored)?
+    };
+    let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
+    match executor.sandbox().run(&spec, &on_output, job.cancel) {
+        Ok(ExitStatus::Code(0)) => {}
+        Ok(ExitStatus::Code(code)) => return Err(StepError::ExitCode(code)),
+        Ok(ExitStatus::Signal(number)) => return Err(StepError::Signal(number)),
+        Err(error) => return Err(refuse(job, error)),
+    }
+    if exec.mounts.iter().all(|mount| mount.output.is_none()) {
+        return Ok(Vec::new());
+    }
+    let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
+    let mut layers = base.to_vec();
+    layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
+    Ok(vec![Output::Layers(layers)])
+}
+
+/// A program that cannot be executed ends a step with the code that a shell would give, after saying why.
+fn refuse(job: &Job<'_>, error: SandboxError) -> StepError {
+    let code = match &error {
+        SandboxError::NotFound { .. } => 127,
+        SandboxError::NotExecutable { .. } => 126,
+        _ => return ExecError::Sandbox(error).into(),
+    };
+    job.observer.log(job.id, LogStream::Stderr, format!("{error}\n").as_bytes());
+    StepError::ExitCode(code)
+}
+
+/// The layers that the root mount shows; it is the only mount that there can be.
+fn root_layers<'a>(job: &Job<'a>, exec: &Exec) -> Result<&'a [Layer], ExecError> {
+    let [root] = &exec.mounts[..] else {
+        return Err(if exec.mounts.is_empty() {
+            ExecError::Malformed("a command needs a root mount")
+        } else {
+            ExecError::Unsupported("`RUN --mount`")
+        });
+    };
+    if root.destination != "/" {
+        return Err(ExecError::Malformed("the first mount of a command must be at `/`"));
+    }
+    if root.readonly {
+        return Err(ExecError::Unsupported("a read-only root"));
+    }
+    if !matches!(root.output, None | Some(0)) {
+        return Err(ExecError::Malformed("the root mount of a command must be its first output"));
+    }
+    let MountKind::Bind { input, selector } = &root.kind;
+    if !matches!(selector.as_str(), "" | "/") {
+        return Err(ExecError::Unsupported("a root mount of a part of its input"));
+    }
+    match input.map(|input| job.inputs.get(input)) {
+        None => Ok(&[]),
+        Some(Some(Output::Layers(layers))) => Ok(layers),
+        Some(Some(Output::Local(_))) => Err(ExecError::Unsupported("a build context as the root of a command")),
+        Some(None) => Err(ExecError::Malformed("a mount refers to an input that the step does not have")),
+    }
+}
+
+/// All of the command but where its files are.
+fn describe(exec: &Exec, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
+    if exec.security == Security::Insecure {
+        return Err(ExecError::Unsupported("`RUN --security=insecure`"));
+    }
+    if exec.args.is_empty() {
+        return Err(ExecError::Malformed("a command needs a program"));
+    }
+    if !exec.cwd.starts_with('/') {
+        return Err(ExecError::Malformed("the working directory of a command must be absolute"));
+    }
+    let Account { user, home } = Account::find(&View::new(stored), &exec.user)?;
+    let mut env = exec.env.clone();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={home}"));
+    }
+    Ok(RunSpec {
+        lowers: Vec::new(),
+        upper: Default::default(),
+        work: Default::default(),
+        args: exec.args.clone(),
+        env,
+        cwd: exec.cwd.clone(),
+        user,
+        network: match exec.network {
+            Network::None => Network::None,
+            Network::Default | Network::Host => Network::Host,
+        },
+    })
 }

@@ -11,11 +11,12 @@ mod context;
 mod error;
 mod exec;
 mod files;
+mod paths;
 pub mod rootless;
 pub mod sandbox;
 mod worker;
 
 pub use context::{Context, ContextError};
 pub use error::ExecutorError;
-pub use files::FileError;
+pub use files::{FileError, UnpackError};
 pub use worker::{BoxError, Executor, ImageLayers, Settings};

@@ -73,14 +73,21 @@ pub fn enter() -> Result<Identity, RootlessError> {
     let (uid, gid) = (geteuid(), getegid());
     if uid.is_root() {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        return Ok(if is_full_map(&map) { Identity::Root } else { Identity::NestedRoot });
+        return Ok(match () {
+            () if is_full_map(&map) => Identity::Root,
+            () if is_single_map(&map) => {
+                Identity::UserSingle { why: "this user namespace has no other ids".to_owned() }
+            }
+            () => Identity::NestedRoot,
+        });
     }
     let (uid, gid) = (uid.as_raw(), gid.as_raw());
     let mapper = match Ranges::of(uid, gid) {
         Ok(ranges) => Ok(Mapper::start(&ranges).map_err(prepare("start another process"))?),
         Err(why) => Err(why),
     };
-    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).map_err(|error| refused("make a user namespace", error))?;
+    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)
+        .map_err(|error| refused("make a user namespace", error))?;
     let mapped = match mapper {
         Ok(mapper) => mapper.map().map_err(prepare("speak to another process"))?,
         Err(why) => Err(why),
@@ -108,6 +115,12 @@ fn from_io(error: &io::Error) -> Errno {
 
 fn is_full_map(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether somebody has moved an ordinary user into a namespace as [`map_single`] makes it.
+fn is_single_map(map: &str) -> bool {
+    let fields: Vec<&str> = map.split_whitespace().collect();
+    matches!(fields[..], ["0", _, "1"])
 }
 
 fn refused(what: &'static str, error: Errno) -> RootlessError {
@@ -225,7 +238,8 @@ impl Mapper {
                 drop((go, result));
                 let asked = fs::File::from(waiting).read(&mut [0]).is_ok_and(|length| length == 1);
                 if asked {
-                    let outcome = [&ranges.uids, &ranges.gids].into_iter().try_for_each(|map| map.apply(pid.as_raw_pid()));
+                    let outcome =
+                        [&ranges.uids, &ranges.gids].into_iter().try_for_each(|map| map.apply(pid.as_raw_pid()));
                     if let Err(why) = outcome {
                         let _ = fs::File::from(tell).write_all(why.as_bytes());
                     }
@@ -297,6 +311,8 @@ mod tests {
         assert!(is_full_map("         0          0 4294967295\n"));
         assert!(!is_full_map("         0       1000          1\n"));
         assert!(!is_full_map("0 0 1000\n1000 1000 5\n"));
+        assert!(is_single_map("         0       1000          1\n"));
+        assert!(!is_single_map("0 1000 1\n1 100000 65536\n"));
     }
 
     #[test]

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kiln_cache::{Store, StoredLayer};
-use kiln_solver::{Cancel, Digest, Job, Layer, Output, Step, StepError, Worker};
+use kiln_cache::{Store, StoredLayer, View};
+use kiln_solver::{
+    Cancel, CopyAction, Digest, FileAction, FileActionKind, Job, Layer, Operation, Origin, Output, Source, Step,
+    StepError, Worker,
+};
 
+use crate::exec::run_exec;
+use crate::files::{Tree, run_actions, selected};
 use crate::sandbox::Sandbox;
 use crate::{Context, ExecutorError};
 
@@ -72,23 +77,125 @@ impl Executor {
     }
 
     /// These layers, the lowest first; what the store lacks of images' layers is fetched.
-    pub(crate) fn stored(&self, _layers: &[Layer], _cancel: &Cancel) -> Result<Vec<StoredLayer>, ExecutorError> {
-        todo!()
+    pub(crate) fn stored(&self, layers: &[Layer], cancel: &Cancel) -> Result<Vec<StoredLayer>, ExecutorError> {
+        let find = || layers.iter().map(|layer| self.store().layer(&layer.diff_id)).collect::<Result<Vec<_>, _>>();
+        let mut stored = find()?;
+        if stored.iter().any(Option::is_none) {
+            let images: Vec<Layer> = layers.iter().filter(|layer| layer.origin == Origin::Image).copied().collect();
+            self.images().ensure(&images, cancel).map_err(|error| self.failed(error, cancel))?;
+            stored = find()?;
+        }
+        let missing =
+            |(layer, stored): (&Layer, Option<StoredLayer>)| stored.ok_or(ExecutorError::MissingLayer(layer.diff_id));
+        layers.iter().zip(stored).map(missing).collect()
+    }
+
+    /// An error of fetching, unless it is because the build was told to stop.
+    fn failed(&self, error: BoxError, cancel: &Cancel) -> ExecutorError {
+        if cancel.is_requested() { ExecutorError::Cancelled } else { ExecutorError::Image(error) }
+    }
+
+    /// An output as something to copy from.
+    pub(crate) fn tree(&self, output: &Output, cancel: &Cancel) -> Result<Tree, ExecutorError> {
+        match output {
+            Output::Layers(layers) => Ok(Tree::Layers(View::new(self.stored(layers, cancel)?))),
+            Output::Local(name) => {
+                let context = self.settings.contexts.get(name);
+                let context = context.ok_or_else(|| ExecutorError::UnknownContext(name.clone()))?;
+                Ok(Tree::Context(context.clone()))
+            }
+        }
+    }
+
+    /// What identifies a whole stack of layers: for a layer made here its content, times left out. `None` where a
+    /// layer is not here to be asked.
+    fn identity(&self, layers: &[Layer]) -> Result<Option<Digest>, ExecutorError> {
+        let mut bytes = Vec::with_capacity(layers.len() * 33 + 16);
+        bytes.extend_from_slice(b"kiln.stack.v1");
+        for layer in layers {
+            let (kind, digest) = match layer.origin {
+                Origin::Image => (b'i', layer.diff_id),
+                Origin::Built => match self.store().layer(&layer.diff_id)? {
+                    Some(stored) => (b'b', stored.content()),
+                    None => return Ok(None),
+                },
+            };
+            bytes.push(kind);
+            bytes.extend_from_slice(digest.as_bytes());
+        }
+        Ok(Some(Digest::of(&bytes)))
+    }
+
+    /// The digest of what a step sees of an input: what its copies select, where it only copies from it.
+    fn seen(
+        &self,
+        step: &Step,
+        input: usize,
+        output: &Output,
+        cancel: &Cancel,
+    ) -> Result<Option<Digest>, ExecutorError> {
+        if let Operation::File(actions) = &step.operation
+            && !actions.iter().any(|action| action.base == Some(input))
+        {
+            let from_input = actions.iter().filter(|action| action.from == Some(input));
+            let copies: Vec<&CopyAction> = from_input.filter_map(copy_of).collect();
+            return Ok(Some(selected(&self.tree(output, cancel)?, &copies, cancel)?));
+        }
+        match output {
+            Output::Layers(layers) => self.identity(layers),
+            Output::Local(_) => {
+                let all = everything();
+                Ok(Some(selected(&self.tree(output, cancel)?, &[&all], cancel)?))
+            }
+        }
+    }
+}
+
+fn copy_of(action: &FileAction) -> Option<&CopyAction> {
+    match &action.kind {
+        FileActionKind::Copy(copy) => Some(copy),
+        FileActionKind::Mkdir(_) => None,
+    }
+}
+
+/// A selection of a whole tree.
+fn everything() -> CopyAction {
+    CopyAction {
+        source: "/".to_owned(),
+        destination: "/".to_owned(),
+        owner: None,
+        mode: None,
+        wildcard: false,
+        allow_empty_wildcard: false,
+        unpack: false,
+        contents_only: true,
+        exclude: Vec::new(),
     }
 }
 
 impl Worker for Executor {
     fn content(
         &self,
-        _step: &Step,
-        _input: usize,
-        _output: &Output,
-        _cancel: &Cancel,
+        step: &Step,
+        input: usize,
+        output: &Output,
+        cancel: &Cancel,
     ) -> Result<Option<Digest>, StepError> {
-        todo!()
+        Ok(self.seen(step, input, output, cancel)?)
     }
 
-    fn run(&self, _job: Job<'_>) -> Result<Vec<Output>, StepError> {
-        todo!()
+    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError> {
+        match &job.step.operation {
+            Operation::Source(Source::Image { digest, .. }) => {
+                let stack = self.images().stack(digest).map_err(|error| self.failed(error, job.cancel))?;
+                Ok(vec![Output::Layers(stack)])
+            }
+            Operation::Source(Source::Local { name }) => {
+                self.tree(&Output::Local(name.clone()), job.cancel)?;
+                Ok(vec![Output::Local(name.clone())])
+            }
+            Operation::File(actions) => Ok(run_actions(self, &job, actions)?),
+            Operation::Exec(exec) => run_exec(self, &job, exec),
+        }
     }
 }

@@ -1,5 +1,63 @@
 //! File operations (`COPY`, `ADD`, `WORKDIR`), done on layers without mounting anything.
+//!
+//! | file | |
+//! |---|---|
+//! | `attributes.rs` | extended attributes: which count, reading and writing them |
+//! | `tree.rs` | what is copied from: a context or layers, behind one face |
+//! | `select.rs` | what a copy selects of it |
+//! | `digest.rs` | the content key of that |
+//! | `plan.rs` | the new layer as it will be, in memory, above the base |
+//! | `copy.rs` | Docker's rules of copying: from a selection to a plan |
+//! | `unpack.rs` | archives of `ADD` into a plan |
+//! | `owner.rs` | users and groups by name |
+//! | `write.rs` | from a plan to files |
+//! | `run.rs` | the actions of a step, one after the other |
+//!
+//! Every decision is made in memory first, on the base layers' indexes and the source's listing. Only then are
+//! files written, each read once, in parallel, and checked against the digest that the step's key was made of.
 
-/// Why files could not be copied or made.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {}
+mod attributes;
+mod copy;
+mod digest;
+mod error;
+mod owner;
+mod plan;
+mod run;
+mod select;
+mod tree;
+mod unpack;
+mod write;
+
+use kiln_cache::{Device, Timestamp};
+
+pub(crate) use attributes::{Attributes, attributes_of};
+pub(crate) use digest::selected;
+pub use error::{FileError, UnpackError};
+pub(crate) use run::run_actions;
+pub(crate) use tree::Tree;
+
+/// What something in a tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Fifo,
+    CharDevice,
+    BlockDevice,
+    Socket,
+}
+
+/// What a path has beside its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    /// Permission, set-id and sticky bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) modified: Timestamp,
+    pub(crate) attributes: Attributes,
+}
+
+/// The number of a device that is none.
+pub(crate) const NO_DEVICE: Device = Device { major: 0, minor: 0 };

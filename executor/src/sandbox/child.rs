@@ -182,8 +182,7 @@ fn become_user(user: &User, single_id: bool) -> Result<(), Failure> {
     // Groups cannot be set where there is but one id; what is left of the caller's own means nothing there.
     if !single_id {
         let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
-        rustix::thread::set_thread_groups(&groups)
-            .map_err(failed(Phase::User, format!("groups {:?}", user.groups)))?;
+        rustix::thread::set_thread_groups(&groups).map_err(failed(Phase::User, format!("groups {:?}", user.groups)))?;
     }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(Phase::User, format!("gid {}", user.gid)))?;
@@ -202,7 +201,8 @@ fn limit_capabilities(user: &User) -> Result<(), Errno> {
 /// Executes the program, found as a shell would find it. Returns why it could not.
 fn execute(args: &[String], env: &[String]) -> Failure {
     let failure = |error, reason: String| Failure { phase: Phase::Exec, what: reason, error };
-    let texts = |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
+    let texts =
+        |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
     let (Ok(arguments), Ok(environment)) = (texts(args), texts(env)) else {
         return failure(Errno::INVAL, "an argument or variable has a NUL character".to_owned());
     };

@@ -140,9 +140,9 @@ impl Sandbox {
     fn hint(&self, phase: Phase, error: Errno) -> Option<&'static str> {
         let nested = self.settings.identity.in_user_namespace();
         match (phase, error) {
-            (Phase::Namespaces | Phase::Root | Phase::System, Errno::PERM) if !nested => {
-                Some("kiln needs `CAP_SYS_ADMIN` here; run it as an ordinary user, or the container with `--privileged`")
-            }
+            (Phase::Namespaces | Phase::Root | Phase::System, Errno::PERM) if !nested => Some(
+                "kiln needs `CAP_SYS_ADMIN` here; run it as an ordinary user, or the container with `--privileged`",
+            ),
             (Phase::System, Errno::PERM) => {
                 Some("this container hides parts of `/proc`; run it with `--security-opt systempaths=unconfined`")
             }
@@ -226,7 +226,8 @@ impl Run {
             }
             if ready.reply {
                 let mut bytes = [0; Reply::MAX];
-                let (length, _) = rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()).map_err(broken)?;
+                let (length, _) =
+                    rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()).map_err(broken)?;
                 break Reply::decode(&bytes[..length]).ok_or(SandboxError::HelperDied)?;
             }
         };

@@ -44,7 +44,8 @@ impl Overlay<'_> {
         fsconfig_create(&context).map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
             .map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
-        super::system::attach_at(&mount, CWD, target).map_err(|error| self.failure(&target.to_string_lossy(), error))?;
+        super::system::attach_at(&mount, CWD, target)
+            .map_err(|error| self.failure(&target.to_string_lossy(), error))?;
         Ok(mount)
     }
 
@@ -143,4 +144,3 @@ impl WorkDirectories {
         Self { overlay: work.join("overlay"), patch: work.join("patch") }
     }
 }
-

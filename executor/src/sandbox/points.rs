@@ -178,12 +178,7 @@ fn components(path: &OsStr) -> VecDeque<OsString> {
 
 /// Gives a directory of the patch the owner, mode and attributes of the one that it stands for, if that exists;
 /// its times come last, when nothing is made in it any more.
-fn copy_metadata(
-    root: &OwnedFd,
-    path: &Path,
-    copy: &Path,
-    copied: &mut Vec<(PathBuf, Stat)>,
-) -> Result<(), Errno> {
+fn copy_metadata(root: &OwnedFd, path: &Path, copy: &Path, copied: &mut Vec<(PathBuf, Stat)>) -> Result<(), Errno> {
     let Ok(original) = open(root, path, OFlags::NOFOLLOW | OFlags::DIRECTORY) else { return Ok(()) };
     let stat = rustix::fs::fstat(&original)?;
     rustix::fs::chown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;

@@ -73,16 +73,16 @@ pub(crate) fn close_from(first: u32) {
 
 /// Every signal back to its default, and none blocked: what a command expects to find.
 pub(crate) fn reset_signals() {
+    // The kernel's `struct sigaction`, all zero: SIG_DFL, no flags, an empty mask. The C library's own function
+    // would leave the signals alone that it keeps for itself, and the command may use another one.
+    let default = [0_u64; 4];
+    let no_signal = 0_u64;
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: it is as large as the kernel's structure at least; SIG_DFL runs no code of ours.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, size_of::<u64>()) };
     }
-    // SAFETY: the set is initialised by sigemptyset before it is used.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-    }
+    // SAFETY: the set is of the size given.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const no_signal, 0, size_of::<u64>()) };
 }
 
 /// Brings the loopback interface of this network namespace up.

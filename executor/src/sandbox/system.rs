@@ -132,8 +132,7 @@ fn mount_dev(point: &OwnedFd, house: &House) -> Result<OwnedFd, Failure> {
         ("mqueue", "mqueue", &[], INERT),
     ];
     for (name, kind, options, attributes) in below {
-        mount_below(&dev, name, kind, options, attributes)
-            .map_err(failed(Phase::System, format!("/dev/{name}")))?;
+        mount_below(&dev, name, kind, options, attributes).map_err(failed(Phase::System, format!("/dev/{name}")))?;
     }
     Ok(dev)
 }

@@ -1,0 +1,122 @@
+//! Docker's rules of copying, as BuildKit applies them: from a selection to a plan.
+//!
+//! | source | destination | becomes |
+//! |---|---|---|
+//! | file | missing, no `/` behind it | that file |
+//! | file | missing with `/`, or a directory | a file of the source's name in it |
+//! | file | a file or link in a directory | replaced |
+//! | directory | missing | a new directory (0755) with the source's contents |
+//! | directory | a directory | merged into it, which keeps its metadata; those inside take the source's |
+//! | directory | anything else | an error, as is a file over a directory |
+//!
+//! Links of the destination are followed within the image, those inside a copied directory are not.
+
+use kiln_cache::Store;
+use kiln_solver::{Cancel, CopyAction};
+
+use super::plan::{Ids, Plan, What};
+use super::select::{Match, select};
+use super::tree::Item;
+use super::{FileError, Kind, Metadata, Tree, owner, unpack};
+use crate::paths::{self, Seen};
+
+/// What directories that a copy needs are made with.
+const NEW_DIRECTORY: u32 = 0o755;
+
+/// Plans one copy.
+pub(crate) fn copy(
+    plan: &mut Plan,
+    tree: &Tree,
+    action: &CopyAction,
+    store: &Store,
+    cancel: &Cancel,
+) -> Result<(), FileError> {
+    let matches = select(tree, action, cancel)?;
+    if matches.is_empty() {
+        return Ok(());
+    }
+    let owner = action.owner.as_ref().map(|owner| owner::look_up(plan, owner)).transpose()?;
+    for found in matches {
+        if action.unpack
+            && let [item] = found.items.as_slice()
+            && let Some(bytes) = &item.bytes
+            && unpack::is_archive(bytes)?
+        {
+            let directory = plan.resolve(&paths::clean(action.destination.as_bytes()))?;
+            plan.make_directories(&directory, NEW_DIRECTORY, owner.unwrap_or_default())?;
+            unpack::unpack(plan, &directory, bytes, &paths::display(&item.path), owner, store, cancel)?;
+        } else {
+            copy_match(plan, found, action, owner)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_match(plan: &mut Plan, found: Match, action: &CopyAction, owner: Option<Ids>) -> Result<(), FileError> {
+    let target = target(plan, &found, action, owner.unwrap_or_default())?;
+    let contents_only = action.contents_only && found.is_directory();
+    let group = if found.twins.is_empty() { 0 } else { plan.next_group() };
+    let modified = found
+        .items
+        .first()
+        .filter(|item| !item.path.is_empty() || from_context(&found))
+        .map(|item| item.metadata.modified);
+    for (position, item) in found.items.iter().enumerate() {
+        let path = paths::join(&target, found.below(item));
+        let metadata = metadata(item, action, owner);
+        match item.kind {
+            Kind::Directory => plan.merge(&path, metadata, position > 0)?,
+            _ => plan.put(path, what(item, found.twins.get(&position).map(|first| (group, *first))), metadata)?,
+        }
+    }
+    if let (true, Some(modified)) = (contents_only, modified) {
+        plan.touch(&target, modified);
+    }
+    Ok(())
+}
+
+/// Only the root of a context has a time of its own.
+fn from_context(found: &Match) -> bool {
+    found.items.first().is_some_and(|item| item.metadata.modified != kiln_cache::Timestamp::default())
+}
+
+/// Where a match goes: resolved, with the directories above it made.
+fn target(plan: &mut Plan, found: &Match, action: &CopyAction, owner: Ids) -> Result<Vec<u8>, FileError> {
+    let written = action.destination.as_bytes();
+    let cleaned = paths::clean(written);
+    let is_directory = written.ends_with(b"/") || paths::name(written) == b".";
+    let needed = if is_directory { &cleaned[..] } else { paths::parent(&cleaned) };
+    let needed = plan.resolve(needed)?;
+    plan.make_directories(&needed, NEW_DIRECTORY, owner)?;
+
+    let mut target = plan.resolve(&cleaned)?;
+    let there = plan.seen(&target);
+    let goes_in =
+        if found.is_directory() { !action.contents_only && there.is_some() } else { there == Some(Seen::Directory) };
+    if goes_in {
+        paths::push(&mut target, &found.name);
+    }
+    let makes_itself = found.is_directory() && action.contents_only && there.is_none();
+    let needed = if makes_itself { &target[..] } else { paths::parent(&target) };
+    plan.make_directories(needed, NEW_DIRECTORY, owner)?;
+    Ok(target)
+}
+
+fn metadata(item: &Item, action: &CopyAction, owner: Option<Ids>) -> Metadata {
+    let mut metadata = item.metadata.clone();
+    if let Some(Ids { uid, gid }) = owner {
+        (metadata.uid, metadata.gid) = (uid, gid);
+    }
+    if let (Some(mode), true) = (action.mode, item.kind != Kind::Symlink) {
+        metadata.mode = mode & 0o7777;
+    }
+    metadata
+}
+
+fn what(item: &Item, twin: Option<(u64, usize)>) -> What {
+    match (&item.bytes, item.kind) {
+        (Some(bytes), _) => What::File { bytes: bytes.clone(), twin },
+        (None, Kind::Symlink) => What::Symlink(item.target.clone()),
+        (None, kind) => What::Special(kind, item.device),
+    }
+}

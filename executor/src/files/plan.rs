@@ -1,0 +1,271 @@
+//! The new layer as it will be: what a step changes above its base, in memory, before anything is written.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use kiln_cache::{Device, Scratch, Store, Timestamp, View};
+use kiln_solver::Layer;
+
+use super::tree::{Bytes, Origin, kind, metadata};
+use super::{Attributes, FileError, Kind, Metadata};
+use crate::paths::{self, ResolveError, Seen};
+
+const PLACE: &str = "the image";
+
+/// A layer in the making above others.
+pub(crate) struct Plan {
+    /// What it builds on.
+    pub(crate) base: Vec<Layer>,
+    view: View,
+    upper: BTreeMap<Vec<u8>, Planned>,
+    /// When directories that it makes were made.
+    now: Timestamp,
+    /// How many groups of hard links there are.
+    groups: u64,
+    /// Where unpacked files lie until they are moved into place.
+    scratch: Option<(Scratch, u64)>,
+}
+
+/// One path of the new layer.
+pub(crate) struct Planned {
+    pub(crate) what: What,
+    pub(crate) metadata: Metadata,
+}
+
+/// What a path of the new layer is.
+pub(crate) enum What {
+    /// A directory. A fresh one has nothing of the base in it; an opaque one hides what the base has there.
+    Directory { fresh: bool, opaque: bool },
+    /// A regular file; those with the same twin are names of one file.
+    File { bytes: Bytes, twin: Option<(u64, usize)> },
+    /// A symbolic link.
+    Symlink(Vec<u8>),
+    /// A named pipe or a device.
+    Special(Kind, Device),
+    /// What the base has at this path is gone.
+    Whiteout,
+}
+
+/// The owner of what is made, as ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Plan {
+    /// Nothing yet, above these layers.
+    pub(crate) fn new(base: Vec<Layer>, view: View, now: Timestamp) -> Self {
+        Self { base, view, upper: BTreeMap::new(), now, groups: 0, scratch: None }
+    }
+
+    /// All of it, each directory before what is in it.
+    pub(crate) fn into_upper(self) -> (BTreeMap<Vec<u8>, Planned>, Option<Scratch>) {
+        (self.upper, self.scratch.map(|(scratch, _)| scratch))
+    }
+
+    /// What is at a path, the new layer and its base taken together.
+    pub(crate) fn seen(&self, path: &[u8]) -> Option<Seen> {
+        if path.is_empty() {
+            return Some(Seen::Directory);
+        }
+        match self.upper.get(path).map(|planned| &planned.what) {
+            Some(What::Directory { .. }) => Some(Seen::Directory),
+            Some(What::Symlink(target)) => Some(Seen::Link(target.clone())),
+            Some(What::Whiteout) => None,
+            Some(What::File { .. } | What::Special(..)) => Some(Seen::Other),
+            None if self.base_is_hidden(path) => None,
+            None => self.view.entry(path).map(|found| match kind(found.entry.kind) {
+                Kind::Directory => Seen::Directory,
+                Kind::Symlink => Seen::Link(found.entry.target.to_vec()),
+                _ => Seen::Other,
+            }),
+        }
+    }
+
+    /// Whether the new layer, by something above this path, hides what the base has here.
+    fn base_is_hidden(&self, path: &[u8]) -> bool {
+        let mut above = paths::parent(path);
+        while !above.is_empty() {
+            if let Some(planned) = self.upper.get(above) {
+                return !matches!(planned.what, What::Directory { fresh: false, .. });
+            }
+            above = paths::parent(above);
+        }
+        false
+    }
+
+    /// Follows the symbolic links of a path within the tree.
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, FileError> {
+        self.resolve_below(b"", path)
+    }
+
+    /// Follows the symbolic links of a path as if a directory were the root.
+    pub(crate) fn resolve_below(&self, root: &[u8], path: &[u8]) -> Result<Vec<u8>, FileError> {
+        let look = |path: &[u8]| Ok::<_, std::convert::Infallible>(self.seen(&paths::join(root, path)));
+        let resolved = paths::resolve(path, true, look).map_err(|error| match error {
+            ResolveError::Loop(path) => FileError::Loop { path: paths::display(&path), place: PLACE.into() },
+            ResolveError::NotADirectory(path) => {
+                FileError::NotADirectory { path: paths::display(&paths::join(root, &path)), place: PLACE.into() }
+            }
+            ResolveError::Lookup(never) => match never {},
+        })?;
+        Ok(paths::join(root, &resolved.0))
+    }
+
+    /// Makes a directory and those above it, as far as they are not there. The path must be resolved.
+    pub(crate) fn make_directories(&mut self, path: &[u8], mode: u32, owner: Ids) -> Result<(), FileError> {
+        for directory in paths::ancestors(path).chain([path]) {
+            match self.seen(directory) {
+                Some(Seen::Directory) => {}
+                None => {
+                    let Ids { uid, gid } = owner;
+                    let metadata = Metadata { mode, uid, gid, modified: self.now, attributes: Attributes::new() };
+                    self.put(directory.to_vec(), What::Directory { fresh: true, opaque: false }, metadata)?;
+                }
+                Some(_) => {
+                    return Err(FileError::NotADirectory { path: paths::display(directory), place: PLACE.into() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something where nothing is, or in the place of what is no directory.
+    pub(crate) fn put(&mut self, path: Vec<u8>, what: What, metadata: Metadata) -> Result<(), FileError> {
+        if self.seen(&path) == Some(Seen::Directory) {
+            return Err(FileError::ReplacesDirectory(paths::display(&path)));
+        }
+        self.carry(paths::parent(&path))?;
+        // A directory where the base's was taken away must not let the base's show through again.
+        let gone = matches!(self.upper.get(&path), Some(Planned { what: What::Whiteout, .. }));
+        let what = match what {
+            What::Directory { .. } => What::Directory { fresh: true, opaque: gone || self.covers_directory(&path) },
+            other => other,
+        };
+        self.upper.insert(path, Planned { what, metadata });
+        Ok(())
+    }
+
+    /// Whether the base has a directory here that the new layer has put something else in the place of.
+    fn covers_directory(&self, path: &[u8]) -> bool {
+        self.upper.contains_key(path)
+            && !self.base_is_hidden(path)
+            && self.view.entry(path).is_some_and(|found| found.entry.is_directory())
+    }
+
+    /// A directory from elsewhere: made, or merged into the one that is there, whose metadata then change only
+    /// where `overwrite` is set.
+    pub(crate) fn merge(&mut self, path: &[u8], metadata: Metadata, overwrite: bool) -> Result<(), FileError> {
+        match self.seen(path) {
+            None => self.put(path.to_vec(), What::Directory { fresh: true, opaque: false }, metadata),
+            Some(Seen::Directory) if !overwrite || path.is_empty() => Ok(()),
+            Some(Seen::Directory) => {
+                self.carry(path)?;
+                if let Some(planned) = self.upper.get_mut(path) {
+                    let mut attributes = std::mem::take(&mut planned.metadata.attributes);
+                    attributes.retain(|(name, _)| metadata.attributes.iter().all(|(other, _)| other != name));
+                    attributes.extend_from_slice(&metadata.attributes);
+                    attributes.sort();
+                    planned.metadata = Metadata { attributes, ..metadata };
+                }
+                Ok(())
+            }
+            Some(_) => Err(FileError::ToNonDirectory(paths::display(path))),
+        }
+    }
+
+    /// Takes away what is at a path, with all below it.
+    pub(crate) fn remove(&mut self, path: &[u8]) -> Result<(), FileError> {
+        let below: Vec<Vec<u8>> = self
+            .upper
+            .range(path.to_vec()..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(path))
+            .cloned()
+            .collect();
+        for key in below.iter().filter(|key| key.len() == path.len() || key.get(path.len()) == Some(&b'/')) {
+            self.upper.remove(key);
+        }
+        if self.seen(path).is_some() {
+            self.carry(paths::parent(path))?;
+            let nothing = Metadata { mode: 0, uid: 0, gid: 0, modified: self.now, attributes: Attributes::new() };
+            self.upper.insert(path.to_vec(), Planned { what: What::Whiteout, metadata: nothing });
+        }
+        Ok(())
+    }
+
+    /// Takes a directory of the base, and those above it, into the new layer as they are: overlayfs shows the
+    /// metadata of the topmost.
+    fn carry(&mut self, path: &[u8]) -> Result<(), FileError> {
+        if path.is_empty() || self.upper.contains_key(path) {
+            return Ok(());
+        }
+        self.carry(paths::parent(path))?;
+        let found = self.view.entry(path).filter(|found| found.entry.is_directory());
+        let found =
+            found.ok_or_else(|| FileError::NotADirectory { path: paths::display(path), place: PLACE.into() })?;
+        let planned = Planned { what: What::Directory { fresh: false, opaque: false }, metadata: metadata(&found) };
+        self.upper.insert(path.to_vec(), planned);
+        Ok(())
+    }
+
+    /// Sets when a directory of the new layer was modified; one that the layer does not have stays as it is.
+    pub(crate) fn touch(&mut self, path: &[u8], modified: Timestamp) {
+        if let Some(planned) = self.upper.get_mut(path) {
+            planned.metadata.modified = modified;
+        }
+    }
+
+    /// A number for the hard links of one copy.
+    pub(crate) fn next_group(&mut self) -> u64 {
+        self.groups += 1;
+        self.groups
+    }
+
+    /// The regular file at a path, so that it can get another name: taken into the new layer if it is not there.
+    pub(crate) fn share(&mut self, path: &[u8]) -> Result<Option<(Bytes, (u64, usize), Metadata)>, FileError> {
+        if !self.upper.contains_key(path) && self.seen(path) == Some(Seen::Other) {
+            let from_base = self.view.entry(path).and_then(|found| {
+                let origin = Origin::Layer(found.layer.clone(), found.entry.path.to_vec());
+                let bytes = Bytes { origin, digest: found.entry.content?, size: found.entry.size };
+                Some((bytes, metadata(&found)))
+            });
+            if let Some((bytes, metadata)) = from_base {
+                self.put(path.to_vec(), What::File { bytes, twin: None }, metadata)?;
+            }
+        }
+        let group = self.next_group();
+        let Some(Planned { what: What::File { bytes, twin }, metadata }) = self.upper.get_mut(path) else {
+            return Ok(None);
+        };
+        let twin = *twin.get_or_insert((group, 0));
+        Ok(Some((bytes.clone(), twin, metadata.clone())))
+    }
+
+    /// A name for a new file outside of the layer, on the same file system.
+    pub(crate) fn scratch_file(&mut self, store: &Store) -> Result<std::path::PathBuf, FileError> {
+        if self.scratch.is_none() {
+            self.scratch = Some((store.scratch()?, 0));
+        }
+        let Some((scratch, count)) = &mut self.scratch else { return Err(FileError::Cancelled) };
+        *count += 1;
+        Ok(scratch.path().join(count.to_string()))
+    }
+
+    /// The content of a file of at most `limit` bytes, links followed; nothing where there is none.
+    pub(crate) fn read(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let path = self.resolve(path)?;
+        match self.upper.get(&path) {
+            Some(Planned { what: What::File { bytes, .. }, .. }) => {
+                let mut content = Vec::new();
+                let read = bytes.open()?.take(limit).read_to_end(&mut content);
+                read.map_err(|source| FileError::Write { action: "read", path: paths::display(&path), source })?;
+                Ok(Some(content))
+            }
+            Some(_) => Ok(None),
+            None if self.seen(&path).is_none() => Ok(None),
+            None => Ok(self.view.read(&path, limit)?),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The actions of a file step, one after the other. Those that build on each other make one layer.
+
+use kiln_cache::{StoredLayer, Timestamp, View};
+use kiln_solver::{Cancel, FileAction, FileActionKind, Job, Layer, Origin, Output};
+
+use super::plan::Plan;
+use super::{FileError, Tree, copy, owner, write};
+use crate::paths;
+use crate::{Executor, ExecutorError};
+
+/// What an action has left behind.
+enum Made {
+    /// A layer in the making.
+    Open(Plan),
+    /// Layers.
+    Closed(Vec<Layer>),
+}
+
+/// Carries the actions of a step out and commits what they made.
+pub(crate) fn run_actions(
+    executor: &Executor,
+    job: &Job<'_>,
+    actions: &[FileAction],
+) -> Result<Vec<Output>, ExecutorError> {
+    let mut run = Run { executor, job, actions, made: Vec::with_capacity(actions.len()) };
+    for (position, action) in actions.iter().enumerate() {
+        let made = run.action(position, action)?;
+        run.made.push(made);
+    }
+    run.outputs()
+}
+
+struct Run<'a> {
+    executor: &'a Executor,
+    job: &'a Job<'a>,
+    actions: &'a [FileAction],
+    made: Vec<Made>,
+}
+
+impl Run<'_> {
+    fn action(&mut self, position: usize, action: &FileAction) -> Result<Made, ExecutorError> {
+        let cancel = self.job.cancel;
+        if cancel.is_requested() {
+            return Err(ExecutorError::Cancelled);
+        }
+        let from = action.from.map(|from| self.tree(from)).transpose()?;
+        let mut plan = self.base(position, action)?;
+        match &action.kind {
+            FileActionKind::Copy(copy_action) => {
+                let tree = from.ok_or_else(|| malformed("a copy has nothing to copy from"))?;
+                copy::copy(&mut plan, &tree, copy_action, self.executor.store(), cancel)?;
+            }
+            FileActionKind::Mkdir(mkdir) => {
+                let owner = mkdir.owner.as_ref().map(|owner| owner::look_up(&plan, owner)).transpose()?;
+                let path = plan.resolve(&paths::clean(mkdir.path.as_bytes()))?;
+                plan.make_directories(&path, mkdir.mode & 0o777, owner.unwrap_or_default())?;
+            }
+        }
+        Ok(Made::Open(plan))
+    }
+
+    /// The plan that an action goes on with, or a new one above what it builds on.
+    fn base(&mut self, position: usize, action: &FileAction) -> Result<Plan, ExecutorError> {
+        let Some(base) = action.base else { return self.plan(Vec::new()) };
+        let Some(result) = base.checked_sub(self.job.inputs.len()) else {
+            return match &self.job.inputs[base] {
+                Output::Layers(layers) => self.plan(layers.clone()),
+                Output::Local(name) => Err(malformed(format!("the context `{name}` cannot be changed"))),
+            };
+        };
+        let others = self
+            .actions
+            .iter()
+            .enumerate()
+            .any(|(other, action)| other != position && (action.base == Some(base) || action.from == Some(base)));
+        let wanted = self.actions.get(result).is_some_and(|made| made.output.is_some());
+        match self.made.get_mut(result) {
+            Some(made @ Made::Open(_)) if !others && !wanted && action.from != Some(base) => {
+                match std::mem::replace(made, Made::Closed(Vec::new())) {
+                    Made::Open(plan) => Ok(plan),
+                    Made::Closed(layers) => self.plan(layers),
+                }
+            }
+            _ => {
+                let layers = self.close(result)?;
+                self.plan(layers)
+            }
+        }
+    }
+
+    fn plan(&self, layers: Vec<Layer>) -> Result<Plan, ExecutorError> {
+        let view = View::new(self.executor.stored(&layers, self.job.cancel)?);
+        Ok(Plan::new(layers, view, timestamp(self.executor.created())))
+    }
+
+    /// What an action copies from.
+    fn tree(&mut self, from: usize) -> Result<Tree, ExecutorError> {
+        match from.checked_sub(self.job.inputs.len()) {
+            None => self.executor.tree(&self.job.inputs[from], self.job.cancel),
+            Some(result) => {
+                let layers = self.close(result)?;
+                self.executor.tree(&Output::Layers(layers), self.job.cancel)
+            }
+        }
+    }
+
+    /// Sees to it that the result of an action is committed.
+    fn close(&mut self, result: usize) -> Result<Vec<Layer>, ExecutorError> {
+        let made = self.made.get_mut(result).ok_or_else(|| malformed("an action refers to a later one"))?;
+        let layers = match std::mem::replace(made, Made::Closed(Vec::new())) {
+            Made::Closed(layers) => layers,
+            Made::Open(plan) => commit(self.executor, plan, self.job.cancel)?,
+        };
+        self.made[result] = Made::Closed(layers.clone());
+        Ok(layers)
+    }
+
+    fn outputs(mut self) -> Result<Vec<Output>, ExecutorError> {
+        let mut outputs: Vec<Option<Output>> = Vec::new();
+        for (position, action) in self.actions.iter().enumerate() {
+            let Some(output) = action.output.and_then(|output| usize::try_from(output).ok()) else { continue };
+            if output >= self.actions.len() {
+                return Err(malformed("there are more outputs than actions"));
+            }
+            if outputs.len() <= output {
+                outputs.resize(output + 1, None);
+            }
+            outputs[output] = Some(Output::Layers(self.close(position)?));
+        }
+        outputs.into_iter().collect::<Option<_>>().ok_or_else(|| malformed("an output is made by no action"))
+    }
+}
+
+fn commit(executor: &Executor, plan: Plan, cancel: &Cancel) -> Result<Vec<Layer>, ExecutorError> {
+    let mut layers = plan.base.clone();
+    let draft = executor.store().begin_layer()?;
+    write::write(plan, &draft, executor.store().whiteouts(), cancel)?;
+    if cancel.is_requested() {
+        return Err(ExecutorError::Cancelled);
+    }
+    let layer: StoredLayer = draft.commit(executor.created())?;
+    layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
+    Ok(layers)
+}
+
+fn timestamp(time: std::time::SystemTime) -> Timestamp {
+    match time.duration_since(std::time::UNIX_EPOCH) {
+        Ok(since) => {
+            Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+        }
+        Err(_) => Timestamp::default(),
+    }
+}
+
+fn malformed(reason: impl Into<String>) -> ExecutorError {
+    ExecutorError::Malformed(reason.into())
+}
+
+impl From<FileError> for ExecutorError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Cancelled | FileError::Context(crate::ContextError::Cancelled) => Self::Cancelled,
+            other => Self::Files(other),
+        }
+    }
+}

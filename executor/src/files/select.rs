@@ -1,0 +1,236 @@
+//! What a copy selects of the tree that it reads from.
+
+use std::collections::HashMap;
+
+use kiln_parser::ignore::{Ignore, Verdict};
+use kiln_parser::pattern::{self, Pattern};
+use kiln_solver::{Cancel, CopyAction};
+
+use super::tree::{Inode, Item};
+use super::{FileError, Kind, Tree};
+use crate::paths::{self, Seen};
+
+/// One thing that the source of a copy names, with all below it.
+pub(crate) struct Match {
+    /// Its name, which a copy into a directory keeps. That of a symbolic link, not of what it leads to.
+    pub(crate) name: Vec<u8>,
+    /// Its path in the tree, links followed.
+    pub(crate) path: Vec<u8>,
+    /// Itself and what lies below it: directories before what is in them, siblings sorted by name.
+    pub(crate) items: Vec<Item>,
+    /// For each item that is one of several names of one file, the position of the first of them.
+    pub(crate) twins: HashMap<usize, usize>,
+}
+
+impl Match {
+    /// The path of an item below the match; empty for the match itself.
+    pub(crate) fn below<'a>(&self, item: &'a Item) -> &'a [u8] {
+        let rest = item.path.get(self.path.len()..).unwrap_or_default();
+        rest.strip_prefix(b"/").unwrap_or(rest)
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.items.first().is_some_and(|item| item.kind == Kind::Directory)
+    }
+}
+
+/// Everything that a copy selects.
+pub(crate) fn select(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<Vec<Match>, FileError> {
+    let exclude = Ignore::from_patterns(&copy.exclude)?;
+    let mut matches = Vec::new();
+    for (base, path) in sources(tree, copy)? {
+        let name = paths::name(&path).to_vec();
+        if !exclude.is_empty()
+            && exclude.is_ignored(path.get(base..).unwrap_or_default())
+            && is_no_directory(tree, &path)?
+        {
+            continue;
+        }
+        let (resolved, seen) = tree.resolve(&path)?;
+        if seen.is_none() {
+            return Err(not_found(tree, copy, &path, &resolved));
+        }
+        let items = collect(tree, &resolved, &exclude, cancel)?;
+        if items.len() < 2 && tree.only_for_below(&resolved)? {
+            return Err(not_found(tree, copy, &path, &resolved));
+        }
+        matches.push(Match { name, path: resolved, items, twins: HashMap::new() });
+    }
+    let mut items: Vec<&mut Item> = matches.iter_mut().flat_map(|found| &mut found.items).collect();
+    tree.hash(&mut items, cancel)?;
+    for found in &mut matches {
+        found.twins = twins(&found.items);
+    }
+    Ok(matches)
+}
+
+fn is_no_directory(tree: &Tree, path: &[u8]) -> Result<bool, FileError> {
+    Ok(tree.resolve(path)?.1 != Some(Seen::Directory))
+}
+
+/// The paths that the source names, and where in each the part begins that `--exclude` is about.
+fn sources(tree: &Tree, copy: &CopyAction) -> Result<Vec<(usize, Vec<u8>)>, FileError> {
+    let cleaned = paths::clean(copy.source.as_bytes());
+    let start = |path: &[u8]| if path.is_empty() { 0 } else { path.len() + 1 };
+    let components: Vec<&str> = match std::str::from_utf8(&cleaned) {
+        Ok(cleaned) if copy.wildcard => cleaned.split('/').collect(),
+        _ => Vec::new(),
+    };
+    let Some(first) = components.iter().position(|component| pattern::has_wildcards(component)) else {
+        return Ok(vec![(start(paths::parent(&cleaned)), cleaned)]);
+    };
+    let base = components[..first].join("/").into_bytes();
+    let (resolved, seen) = tree.resolve(&base)?;
+    let found = match seen {
+        None => return Err(not_found(tree, copy, &base, &resolved)),
+        Some(Seen::Directory) => expand(tree, &resolved, &components[first..])?,
+        Some(_) => Vec::new(),
+    };
+    if found.is_empty() && !copy.allow_empty_wildcard {
+        return Err(not_found(tree, copy, &cleaned, &cleaned));
+    }
+    Ok(found.into_iter().map(|path| (start(&resolved), path)).collect())
+}
+
+/// What matches below a directory, component by component, in order. Links on the way are not followed.
+fn expand(tree: &Tree, directory: &[u8], components: &[&str]) -> Result<Vec<Vec<u8>>, FileError> {
+    let Some((component, rest)) = components.split_first() else { return Ok(vec![directory.to_vec()]) };
+    let pattern = Pattern::new(component)?;
+    let mut found = Vec::new();
+    for (item, only_for_below) in tree.children(directory)? {
+        let fits = pattern.matches(paths::name(&item.path)) && item.kind != Kind::Socket;
+        if !fits || (!rest.is_empty() && item.kind != Kind::Directory) {
+            continue;
+        }
+        if rest.is_empty() && only_for_below && collect(tree, &item.path, &Ignore::default(), &Cancel::new())?.len() < 2
+        {
+            continue;
+        }
+        found.extend(expand(tree, &item.path, rest)?);
+    }
+    Ok(found)
+}
+
+/// A path and all below it that is not left out.
+fn collect(tree: &Tree, path: &[u8], exclude: &Ignore, cancel: &Cancel) -> Result<Vec<Item>, FileError> {
+    let Some(mut item) = tree.item(path)? else { return Ok(Vec::new()) };
+    match item.kind {
+        Kind::Socket => Err(FileError::Socket(paths::display(path))),
+        Kind::Directory => {
+            tree.walk(path, cancel)?;
+            tree.complete(&mut item)?;
+            let mut collector = Collector { tree, exclude, cancel, root: path.len(), items: vec![item] };
+            collector.descend(path, Verdict::default())?;
+            Ok(collector.items)
+        }
+        _ => Ok(vec![item]),
+    }
+}
+
+struct Collector<'a> {
+    tree: &'a Tree,
+    exclude: &'a Ignore,
+    cancel: &'a Cancel,
+    root: usize,
+    items: Vec<Item>,
+}
+
+impl Collector<'_> {
+    fn descend(&mut self, directory: &[u8], above: Verdict) -> Result<(), FileError> {
+        if self.cancel.is_requested() {
+            return Err(FileError::Cancelled);
+        }
+        for (item, only_for_below) in self.tree.children(directory)? {
+            let (verdict, prune) = self.judge(&item, above);
+            let left_out = only_for_below || verdict.is_ignored();
+            match item.kind {
+                Kind::Directory if !prune => self.directory(item, verdict, left_out)?,
+                // A socket means nothing without the process behind it; Docker leaves them out, too.
+                Kind::Directory | Kind::Socket => {}
+                _ if left_out => {}
+                _ => self.items.push(item),
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that is left out is there all the same if something below it is not.
+    fn directory(&mut self, mut item: Item, verdict: Verdict, left_out: bool) -> Result<(), FileError> {
+        self.tree.complete(&mut item)?;
+        let (position, path) = (self.items.len(), item.path.clone());
+        self.items.push(item);
+        self.descend(&path, verdict)?;
+        if left_out && self.items.len() == position + 1 {
+            self.items.pop();
+        }
+        Ok(())
+    }
+
+    /// What `--exclude` says of an item, and whether nothing below it needs to be looked at.
+    fn judge(&self, item: &Item, above: Verdict) -> (Verdict, bool) {
+        if self.exclude.is_empty() {
+            return (above, false);
+        }
+        let below = item.path.get(self.root..).unwrap_or_default();
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        let verdict = self.exclude.verdict(below, above);
+        (verdict, verdict.is_ignored() && !self.exclude.may_include_below(below))
+    }
+}
+
+fn twins(items: &[Item]) -> HashMap<usize, usize> {
+    let mut first: HashMap<&Inode, usize> = HashMap::new();
+    let mut twins = HashMap::new();
+    for (position, item) in items.iter().enumerate() {
+        let Some(inode) = &item.inode else { continue };
+        let first = *first.entry(inode).or_insert(position);
+        if first != position {
+            twins.insert(first, first);
+            twins.insert(position, first);
+        }
+    }
+    twins
+}
+
+fn not_found(tree: &Tree, copy: &CopyAction, path: &[u8], resolved: &[u8]) -> FileError {
+    let hint = left_out(tree, resolved)
+        .or_else(|| leads_astray(tree, path, resolved))
+        .or_else(|| outside(copy))
+        .or_else(|| near(tree, resolved));
+    FileError::NotFound { path: paths::display(path), place: tree.place(), hint }
+}
+
+fn left_out(tree: &Tree, path: &[u8]) -> Option<String> {
+    let Tree::Context(context) = tree else { return None };
+    let above = paths::ancestors(path).chain([path]).find(|path| context.leaves_out(path))?;
+    Some(format!("`{}` is there, but `.dockerignore` leaves it out", paths::display(above)))
+}
+
+fn leads_astray(tree: &Tree, path: &[u8], resolved: &[u8]) -> Option<String> {
+    let link = paths::ancestors(path).chain([path]).find_map(|path| match tree.seen(path) {
+        Ok(Some(Seen::Link(target))) => Some((path.to_vec(), target)),
+        _ => None,
+    });
+    link.filter(|_| path != resolved).map(|(link, target)| {
+        let (link, target) = (paths::display(&link), String::from_utf8_lossy(&target).into_owned());
+        format!("`{link}` is a symbolic link to `{target}`, and links are never followed out of {}", tree.place())
+    })
+}
+
+fn outside(copy: &CopyAction) -> Option<String> {
+    let leaves = copy.source.split('/').any(|component| component == "..");
+    leaves.then(|| format!("`{}`: nothing above the root can be copied; `..` there means the root itself", copy.source))
+}
+
+/// Something in the same directory with a name much like the one that is missing.
+fn near(tree: &Tree, path: &[u8]) -> Option<String> {
+    let missing = paths::ancestors(path).chain([path]).find(|path| !matches!(tree.seen(path), Ok(Some(_))))?;
+    let name = String::from_utf8_lossy(paths::name(missing)).into_owned();
+    let distance = |other: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    let children = tree.children(paths::parent(missing)).ok()?;
+    let names = children.iter().map(|(item, _)| String::from_utf8_lossy(paths::name(&item.path)).into_owned());
+    let (closest, found) = names.map(|found| (distance(&found), found)).min()?;
+    let meant = paths::display(&paths::join(paths::parent(missing), found.as_bytes()));
+    (closest <= name.chars().count().div_ceil(3).min(3)).then(|| format!("there is `{meant}`"))
+}
