@@ -186,6 +186,7 @@ pub struct ArgDeclaration {
 
 /// `HEALTHCHECK`
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a Dockerfile has one or two of them")]
 pub enum Healthcheck {
     /// `HEALTHCHECK NONE` turns off what the base image has.
     None,

@@ -37,8 +37,9 @@ impl Class {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Glob {
     tokens: Vec<Token>,
-    /// The literals that it begins with, to refuse most names at a glance.
+    /// The literals that it begins and ends with, to refuse most names at a glance.
     prefix: Vec<u8>,
+    suffix: Vec<u8>,
 }
 
 /// So many words of bits need no allocation.
@@ -47,14 +48,15 @@ const INLINE: usize = 4;
 impl Glob {
     /// Of these tokens.
     pub(crate) fn new(tokens: Vec<Token>) -> Self {
-        let literal = |token: &Token| if let Token::Literal(c) = token { Some(*c) } else { None };
-        let prefix = tokens.iter().map_while(literal).collect::<String>().into_bytes();
-        Self { tokens, prefix }
+        let (prefix, suffix) = (literals(&tokens), literals(ending(&tokens)));
+        Self { tokens, prefix, suffix }
     }
 
     /// Whether all of `name` matches.
     pub(crate) fn matches(&self, name: &[u8]) -> bool {
-        name.starts_with(&self.prefix) && self.run(name, false, |states, end| states.contains(end))
+        name.starts_with(&self.prefix)
+            && name.ends_with(&self.suffix)
+            && self.run(name, false, |states, end| states.contains(end))
     }
 
     /// Whether something that begins with `directory` and a slash, and goes on, might match.
@@ -125,6 +127,19 @@ impl Glob {
             from = state + 1;
         }
     }
+}
+
+/// The literals that `tokens` begins with.
+fn literals(tokens: &[Token]) -> Vec<u8> {
+    let literal = |token: &Token| if let Token::Literal(c) = token { Some(*c) } else { None };
+    tokens.iter().map_while(literal).collect::<String>().into_bytes()
+}
+
+/// The literals at the end that are in every match.
+fn ending(tokens: &[Token]) -> &[Token] {
+    let start = tokens.iter().rposition(|token| !matches!(token, Token::Literal(_))).map_or(0, |last| last + 1);
+    let optional = start >= 2 && matches!(tokens[start - 2..start], [Token::Maybe, Token::Everything]);
+    tokens.get(start + usize::from(optional)..).unwrap_or_default()
 }
 
 /// A set of states: state `n` is to match token `n` next.

@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn names_and_quotes() {
-        let cases: [(&str, Option<(&str, bool, bool)>); 18] = [
+        type Found = Option<(&'static str, bool, bool)>;
+        let cases: [(&str, Found); 18] = [
             ("<<EOF", Some(("EOF", true, false))),
             ("3<<EOF", Some(("EOF", true, false))),
             ("<<-EOF", Some(("EOF", true, true))),

@@ -59,7 +59,8 @@ pub(crate) fn read(text: &str) -> Form<'_> {
     if serde_json::from_str::<Vec<serde_json::Value>>(text).is_ok() {
         return Form::Mixed(problem.at);
     }
-    let meant = text[1..].trim_start().starts_with(['"', '\'']);
+    // With white space before the quote it is a test of the shell: `[ "$A" = b ]`.
+    let meant = text[1..].starts_with(['"', '\'']);
     Form::Text(meant.then_some(problem))
 }
 
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_shell_test_is_plain_text() {
-        for text in ["[ -f x ] && y", "[[ -f x ]]", "echo"] {
+        for text in ["[ -f x ] && y", "[[ -f x ]]", "[ \"$A\" = \"b\" ]", "echo"] {
             assert_eq!(read(text), Form::Text(None), "{text}");
         }
     }

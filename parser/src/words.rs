@@ -80,12 +80,13 @@ fn without_lone_escape(word: &str, escape: char) -> &str {
     let mut quote = None;
     let mut characters = word.char_indices();
     while let Some((at, character)) = characters.next() {
-        match quote {
-            _ if character == escape && quote != Some('\'') => {
-                if characters.next().is_none() {
-                    return &word[..at];
-                }
+        if character == escape && quote != Some('\'') {
+            if characters.next().is_none() {
+                return &word[..at];
             }
+            continue;
+        }
+        match quote {
             Some(open) if open == character => quote = None,
             None if matches!(character, '\'' | '"') => quote = Some(character),
             _ => {}
