@@ -1,0 +1,74 @@
+# What one does with kiln from a checkout. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+export CARGO
+
+.PHONY: help build release release-aarch64 install uninstall demo test bench lint fmt deps deps-build deps-demo deps-bench clean
+
+help: ## List these
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
+
+build: ## Build kiln for development
+	$(CARGO) build --workspace
+
+release: deps-build ## Build the static release binary, target/dist/kiln
+	@scripts/release
+
+release-aarch64: ## Cross-build the static release binary for aarch64, target/dist/kiln-aarch64
+	@scripts/release aarch64
+
+install: ## Install the release binary to PREFIX (/usr/local), below DESTDIR if given
+	@test -x $(TARGET_DIR)/dist/kiln || scripts/release
+	install -D -m 0755 $(TARGET_DIR)/dist/kiln $(DESTDIR)$(PREFIX)/bin/kiln
+
+uninstall: ## Remove what `make install` put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/kiln
+
+demo: deps-demo release ## Build the example project twice, and show what came of it
+	@scripts/demo
+
+test: deps ## Run all tests
+	@scripts/test
+
+bench: deps-bench release ## Time kiln against buildah; BENCH="--runs 3 a d" chooses
+	KILN_BIN=$(abspath $(TARGET_DIR)/dist/kiln) $(CARGO) bench --package kiln-tests --bench compare -- $(BENCH)
+
+lint: ## Formatting, clippy, and what cargo-deny can check offline
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version > /dev/null 2>&1; then \
+		$(CARGO) deny --offline check bans licenses sources; \
+	else \
+		echo 'cargo-deny is not installed: licenses, bans and sources were not checked'; \
+	fi
+
+fmt: ## Format everything
+	$(CARGO) fmt --all
+
+# What each task needs beside a Rust toolchain and a C compiler, as Debian packages.
+DEPS_BUILD := musl-tools
+DEPS_DEMO := mmdebstrap busybox-static uidmap
+DEPS_BENCH := $(DEPS_DEMO) buildah skopeo docker-registry
+DEPS_TEST := $(DEPS_BENCH) podman crun umoci bzip2 xz-utils attr procps util-linux
+
+deps: ## Install what the tests need
+	@scripts/install-packages $(DEPS_TEST)
+
+deps-build:
+	@scripts/install-packages --optional $(DEPS_BUILD)
+
+deps-demo:
+	@scripts/install-packages $(DEPS_DEMO)
+
+deps-bench:
+	@scripts/install-packages $(DEPS_BENCH)
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
