@@ -125,6 +125,16 @@ pub enum ImageError {
         /// Why not; never a secret.
         reason: String,
     },
+    /// A file with credentials is malformed. What it says there is not told: it may be secret.
+    #[error("`{}` is malformed at line {line}, column {column}", path.display())]
+    CredentialFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// The column, from 1 on.
+        column: usize,
+    },
     /// Bytes do not have the digest that they were asked for by.
     #[error("{what} from `{source_name}` is corrupted: expected `{expected}`, got `{found}`")]
     WrongDigest {

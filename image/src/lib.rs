@@ -9,12 +9,15 @@
 //! no thread is made before a byte has to come from a network.
 
 mod assemble;
+mod choose;
 pub mod configuration;
 mod credentials;
+mod documents;
 mod error;
 pub mod export;
 mod images;
 pub mod inspect;
+mod layout;
 mod location;
 pub mod reference;
 mod registry;

@@ -1,13 +1,25 @@
 //! Finding images and bringing their layers into the store.
 
-use std::sync::Arc;
+mod fetch;
+mod flights;
+mod intake;
+mod resolve;
+mod source;
 
-use kiln_cache::Store;
-use kiln_solver::{Cancel, Digest, Layer, Platform};
+#[cfg(test)]
+mod tests;
 
-use crate::registry::Patience;
-use crate::spec::Image;
-use crate::{Configuration, Credentials, ImageError, Location};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use kiln_cache::{ImageRecord, LayerBlob, Store};
+use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
+
+use crate::registry::{CONFIG_LIMIT, Patience, Registries};
+use crate::spec::{Image, Manifest};
+use crate::{Configuration, Credentials, ImageError, Location, documents};
+use flights::Flights;
+use source::Sources;
 
 /// What [`Images`] works with.
 pub struct Settings {
@@ -50,12 +62,22 @@ pub struct Resolved {
 /// before one is needed.
 pub struct Images {
     settings: Settings,
+    registries: OnceLock<Arc<Registries>>,
+    stacks: Mutex<HashMap<Digest, Vec<Layer>>>,
+    sources: Sources,
+    flights: Flights,
 }
 
 impl Images {
     /// Images by these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            registries: OnceLock::new(),
+            stacks: Mutex::default(),
+            sources: Sources::default(),
+            flights: Flights::default(),
+        }
     }
 
     /// The store that they are kept in.
@@ -68,7 +90,12 @@ impl Images {
     /// # Errors
     /// When it is nowhere, or not for this platform, or a registry cannot be reached or sends nonsense.
     pub fn resolve(&self, location: &Location, platform: &Platform, pull: Pull) -> Result<Resolved, ImageError> {
-        todo!()
+        let resolved = match location {
+            Location::Reference(reference) => self.resolve_reference(reference, platform, pull)?,
+            Location::Layout(layout) => self.resolve_layout(layout, platform)?,
+        };
+        self.stacks().insert(resolved.digest, resolved.layers.clone());
+        Ok(resolved)
     }
 
     /// The layers of an image, the lowest first, by the digest that [`Images::resolve`] gave.
@@ -76,7 +103,12 @@ impl Images {
     /// # Errors
     /// When no image of this digest was ever resolved, or the store cannot be read.
     pub fn stack(&self, image: &Digest) -> Result<Vec<Layer>, ImageError> {
-        todo!()
+        if let Some(layers) = self.stacks().get(image) {
+            return Ok(layers.clone());
+        }
+        let layers = self.stored_stack(image)?;
+        self.stacks().insert(*image, layers.clone());
+        Ok(layers)
     }
 
     /// Makes sure that layers are in the store, fetching and unpacking in parallel those that are not.
@@ -85,6 +117,54 @@ impl Images {
     /// When one cannot be fetched, is not what it should be, or the store cannot be written. What was
     /// unpacked by then stays.
     pub fn ensure(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), ImageError> {
-        todo!()
+        let present = |layer: &Layer| Ok(self.store().layer(&layer.diff_id)?.is_some());
+        fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_layer(layer, cancel))
+    }
+
+    /// Makes sure that a blob of each of these layers is in the store, without unpacking those that are not.
+    /// Layers that were made here are left to be compressed.
+    pub(crate) fn ensure_blobs(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), ImageError> {
+        let present = |layer: &Layer| {
+            Ok(layer.origin == Origin::Built || self.store().known_blob(&layer.diff_id)?.is_some())
+        };
+        fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_blob(layer, cancel).map(drop))
+    }
+
+    fn stored_stack(&self, image: &Digest) -> Result<Vec<Layer>, ImageError> {
+        let store = self.store();
+        let built = |(_, record): (String, ImageRecord)| (record.id == *image).then_some(record.layers);
+        if let Some(layers) = store.images()?.into_iter().find_map(built) {
+            return Ok(layers);
+        }
+        let lost = |what, digest: &Digest| ImageError::LostBlob { what, digest: *digest };
+        let name = image.to_string();
+        let bytes = store.read_blob(image, CONFIG_LIMIT)?.ok_or_else(|| lost("manifest", image))?;
+        let Ok(documents::Document::Manifest(manifest)) = documents::read_document(&bytes, "", &name) else {
+            return Err(lost("manifest", image));
+        };
+        let config = self.stored_config(&manifest)?.ok_or_else(|| lost("config", &manifest.config.digest))?;
+        documents::layers(&manifest, &config, &name)
+    }
+
+    fn stored_config(&self, manifest: &Manifest) -> Result<Option<Image>, ImageError> {
+        let digest = &manifest.config.digest;
+        let bytes = self.store().read_blob(digest, CONFIG_LIMIT)?;
+        bytes.map(|bytes| documents::read_config(&bytes, &digest.to_string())).transpose()
+    }
+
+    fn registries(&self) -> &Arc<Registries> {
+        let make = || {
+            let Settings { configuration, credentials, patience, .. } = &self.settings;
+            Arc::new(Registries::new(configuration.clone(), credentials.clone(), patience.clone()))
+        };
+        self.registries.get_or_init(make)
+    }
+
+    fn stacks(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Vec<Layer>>> {
+        self.stacks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_blob(&self, layer: &Layer, blob: &LayerBlob) -> Result<(), ImageError> {
+        Ok(self.store().remember_blob(&layer.diff_id, blob)?)
     }
 }

@@ -1,30 +1,231 @@
 //! The client of registries (OCI distribution specification v1.1, Docker registry HTTP API V2).
+//!
+//! From the inside out: [`http`] makes one request, with patience, redirects and TLS as configured; `auth`
+//! answers what a registry asks of its users; [`endpoint`] knows the mirrors; [`Registries`] asks for manifests
+//! and blobs; [`body`] is a blob on its way, taken up again where it broke off.
 
-use std::time::Duration;
+mod auth;
+mod body;
+mod endpoint;
+mod http;
+mod interruptible;
+mod patience;
+mod tls;
 
-/// How long to wait for registries, and how often to ask again.
-#[derive(Clone, Debug)]
-pub struct Patience {
-    /// The longest time to connect.
-    pub connect: Duration,
-    /// The longest silence in the middle of an answer.
-    pub silence: Duration,
-    /// How often a request is made at most, when it fails for reasons that may pass.
-    pub attempts: u32,
-    /// The pause before the second attempt; it doubles with each one.
-    pub pause: Duration,
-    /// The longest pause that a registry may ask for (`Retry-After`).
-    pub longest_pause: Duration,
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use kiln_solver::{Cancel, Digest};
+use reqwest::Method;
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+
+pub(crate) use body::{BlobReader, Failure};
+pub use patience::Patience;
+
+use crate::spec::{Descriptor, media_type};
+use crate::{Configuration, Credentials, ImageError, Reference};
+use auth::Authenticator;
+use endpoint::Endpoint;
+use http::{Http, Request, Response};
+
+/// The largest manifest or index taken, as the distribution specification advises.
+pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
+/// The largest image config taken.
+pub(crate) const CONFIG_LIMIT: u64 = 8 << 20;
+/// How much of what a registry says about an error is read.
+const COMPLAINT_LIMIT: u64 = 64 << 10;
+
+/// All registries. Connections are made when they are needed.
+pub(crate) struct Registries {
+    configuration: Configuration,
+    http: Http,
+    authenticator: Authenticator,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
+/// A manifest or index as a registry sent it, its digest verified.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    /// What the registry says that it is; empty where it says nothing of use.
+    pub(crate) media_type: String,
+    /// Which registry or mirror sent it.
+    pub(crate) source: String,
+}
+
+impl Registries {
+    pub(crate) fn new(configuration: Configuration, credentials: Credentials, patience: Patience) -> Self {
         Self {
-            connect: Duration::from_secs(10),
-            silence: Duration::from_secs(30),
-            attempts: 5,
-            pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(20),
+            http: Http::new(configuration.clone(), patience),
+            authenticator: Authenticator::new(credentials),
+            configuration,
         }
     }
+
+    pub(crate) fn patience(&self) -> &Patience {
+        self.http.patience()
+    }
+
+    /// The manifest or index that a reference means.
+    pub(crate) fn manifest(&self, reference: &Reference, cancel: &Cancel) -> Result<Fetched, ImageError> {
+        self.at_each_endpoint(reference, |endpoint| {
+            let response = self.ask_for_manifest(Method::GET, endpoint, reference, cancel)?;
+            let (header, media_type) = (content_digest(response.headers()), content_type(response.headers()));
+            let bytes = response.bytes(MANIFEST_LIMIT, cancel)?.ok_or_else(|| ImageError::TooLarge {
+                what: "manifest",
+                name: reference.to_string(),
+                limit: MANIFEST_LIMIT,
+            })?;
+            let digest = Digest::of(&bytes);
+            for expected in [reference.digest, header].into_iter().flatten() {
+                if expected != digest {
+                    let source_name = endpoint.name.clone();
+                    return Err(ImageError::WrongDigest { what: "manifest", source_name, expected, found: digest });
+                }
+            }
+            Ok(Fetched { bytes, digest, media_type, source: endpoint.name.clone() })
+        })
+    }
+
+    /// The digest of the manifest or index that a reference means, without its bytes; `None` where the registry
+    /// does not tell.
+    pub(crate) fn manifest_digest(&self, reference: &Reference, cancel: &Cancel) -> Result<Option<Digest>, ImageError> {
+        self.at_each_endpoint(reference, |endpoint| {
+            let response = self.ask_for_manifest(Method::HEAD, endpoint, reference, cancel)?;
+            Ok(content_digest(response.headers()))
+        })
+    }
+
+    /// Starts to fetch a blob.
+    pub(crate) fn blob(
+        self: &Arc<Self>,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &Cancel,
+    ) -> Result<BlobReader, ImageError> {
+        self.at_each_endpoint(reference, |endpoint| {
+            BlobReader::open(self.clone(), endpoint.clone(), reference, descriptor, cancel)
+        })
+    }
+
+    /// Asks for a blob from this byte on.
+    fn ask_for_blob(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        digest: &Digest,
+        offset: u64,
+        cancel: &Cancel,
+    ) -> Result<Response, ImageError> {
+        let url = endpoint.url(&reference.repository, "blobs", &digest.to_string())?;
+        let mut request = Request::get(url);
+        if offset > 0 {
+            request = request.from_byte(offset);
+        }
+        let response = self.authenticator.send(&self.http, endpoint, &reference.repository, &request, cancel)?;
+        check(response, endpoint, reference, "GET", || format!("blob {digest}"), cancel)
+    }
+
+    fn ask_for_manifest(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        cancel: &Cancel,
+    ) -> Result<Response, ImageError> {
+        let (what, name) = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => ("manifest", digest.to_string()),
+            (None, tag) => ("tag", tag.clone().unwrap_or_default()),
+        };
+        let url = endpoint.url(&reference.repository, "manifests", &name)?;
+        let verb = if method == Method::HEAD { "HEAD" } else { "GET" };
+        let request = Request::new(method, url).header(ACCEPT, &media_type::READABLE_MANIFESTS.join(", "));
+        let response = self.authenticator.send(&self.http, endpoint, &reference.repository, &request, cancel)?;
+        check(response, endpoint, reference, verb, || format!("{what} {name}"), cancel)
+    }
+
+    /// Asks the mirrors in order and then the registry itself, whose error counts if all fail.
+    fn at_each_endpoint<T>(
+        &self,
+        reference: &Reference,
+        ask: impl Fn(&Endpoint) -> Result<T, ImageError>,
+    ) -> Result<T, ImageError> {
+        let endpoints = endpoint::endpoints(&self.configuration, &reference.registry)?;
+        let (registry, mirrors) = endpoints;
+        for mirror in &mirrors {
+            match ask(mirror) {
+                Err(ImageError::Cancelled) => return Err(ImageError::Cancelled),
+                Err(_) => {}
+                Ok(answer) => return Ok(answer),
+            }
+        }
+        ask(&registry)
+    }
+}
+
+/// Turns an answer that is no success into an error.
+fn check(
+    response: Response,
+    endpoint: &Endpoint,
+    reference: &Reference,
+    method: &'static str,
+    what: impl Fn() -> String,
+    cancel: &Cancel,
+) -> Result<Response, ImageError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let registry = endpoint.name.clone();
+    let detail = complaint(response, cancel);
+    match status {
+        StatusCode::NOT_FOUND => Err(ImageError::NotFound { reference: reference.to_string(), registry, what: what() }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ImageError::Denied {
+            hint: auth::hint(&registry, status, detail.as_deref()),
+            registry,
+            repository: reference.repository.clone(),
+            status: status.as_u16(),
+        }),
+        _ => Err(ImageError::Status {
+            url: endpoint.describe(&reference.repository, &what()),
+            registry,
+            method,
+            status: status.to_string(),
+            detail: detail.map(|detail| format!(": {detail}")).unwrap_or_default(),
+        }),
+    }
+}
+
+/// The first error of a registry's error document, in one line.
+fn complaint(response: Response, cancel: &Cancel) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Complaints {
+        errors: Vec<Complaint>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Complaint {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let bytes = response.bytes(COMPLAINT_LIMIT, cancel).ok()??;
+    let first = serde_json::from_slice::<Complaints>(&bytes).ok()?.errors.into_iter().next()?;
+    let text = if first.message.is_empty() { first.code } else { first.message };
+    let printable: String = text.chars().filter(|character| !character.is_control()).take(300).collect();
+    Some(printable).filter(|text| !text.is_empty())
+}
+
+fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -1,0 +1,213 @@
+//! Bringing layers into the store: from a blob that is there already, a registry or a layout.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::{ArchiveError, Blob, Compression, LayerBlob, StoreError, decompress};
+use kiln_solver::{Cancel, Layer};
+
+use super::Images;
+use super::intake::{Intake, Shared, Verified};
+use super::source::{LayerSource, Source};
+use crate::layout;
+use crate::registry::Failure;
+use crate::spec::{Descriptor, media_type};
+use crate::{ImageError, Reference};
+
+/// How many layers are fetched at a time.
+const MOST_AT_A_TIME: usize = 4;
+const BUFFER: usize = 256 << 10;
+
+/// Does something for each layer that is not present yet, several at a time. The first error stops the others.
+pub(super) fn in_parallel(
+    layers: &[Layer],
+    cancel: &Cancel,
+    present: impl Fn(&Layer) -> Result<bool, ImageError>,
+    work: impl Fn(&Layer, &Cancel) -> Result<(), ImageError> + Sync,
+) -> Result<(), ImageError> {
+    let mut seen = HashSet::new();
+    let mut missing = VecDeque::new();
+    for layer in layers {
+        if seen.insert(layer.diff_id) && !present(layer)? {
+            missing.push_back(*layer);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let own = Cancel::new();
+    let stop = own.clone();
+    let _hook = cancel.on_request(move || stop.request());
+    let threads = missing.len().min(MOST_AT_A_TIME);
+    let queue = Mutex::new(missing);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let failure: Mutex<Option<ImageError>> = Mutex::new(None);
+    let take_turns = || {
+        while let Some(layer) = next() {
+            let outcome = if own.is_requested() { Err(ImageError::Cancelled) } else { work(&layer, &own) };
+            if let Err(error) = outcome {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                own.request();
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Should no thread be had, this one does it all.
+            let _ = std::thread::Builder::new().name("kiln-fetch".to_owned()).spawn_scoped(scope, &take_turns);
+        }
+        take_turns();
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// Bytes of a blob on their way.
+pub(super) struct Incoming {
+    bytes: Box<dyn Read>,
+    /// Where the reason is found should they stop coming.
+    failure: Failure,
+    /// Where they come from, for errors.
+    source: String,
+}
+
+impl Images {
+    /// Fetches and unpacks a layer.
+    pub(super) fn fetch_layer(&self, layer: &Layer, cancel: &Cancel) -> Result<(), ImageError> {
+        let _flight = self.flights.take_off(layer.diff_id, cancel)?;
+        if self.store().layer(&layer.diff_id)?.is_some() {
+            return Ok(());
+        }
+        if let Some(known) = self.store().known_blob(&layer.diff_id)?
+            && let Some(blob) = self.store().blob(&known.digest)?
+        {
+            return self.unpack_stored(layer, &blob);
+        }
+        let LayerSource { source, blob } = self.source_of(layer)?;
+        let incoming = self.open(&source, &blob, cancel)?;
+        let compression = self.unpack_incoming(layer, &blob, incoming, cancel)?;
+        self.note_blob(layer, &LayerBlob { digest: blob.digest, size: blob.size, compression })
+    }
+
+    /// Fetches the blob of a layer without unpacking it.
+    pub(super) fn fetch_blob(&self, layer: &Layer, cancel: &Cancel) -> Result<LayerBlob, ImageError> {
+        let _flight = self.flights.take_off(layer.diff_id, cancel)?;
+        if let Some(known) = self.store().known_blob(&layer.diff_id)? {
+            return Ok(known);
+        }
+        let LayerSource { source, blob } = self.source_of(layer)?;
+        let incoming = self.open(&source, &blob, cancel)?;
+        let intake = self.intake(&blob, incoming, cancel)?;
+        intake.finish()?;
+        let known = LayerBlob { digest: blob.digest, size: blob.size, compression: intake.compression() };
+        self.note_blob(layer, &known)?;
+        Ok(known)
+    }
+
+    /// A document that is kept as a blob, such as a config.
+    pub(super) fn small_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Vec<u8>, ImageError> {
+        if descriptor.size > limit {
+            return Err(ImageError::TooLarge { what, name: reference.to_string(), limit });
+        }
+        let mut reader = self.registries().blob(reference, descriptor, &self.settings.cancel)?;
+        let (failure, source_name) = (reader.failure(), reader.source().to_owned());
+        let mut bytes = Vec::new();
+        if let Err(error) = reader.read_to_end(&mut bytes) {
+            let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Err(failure.unwrap_or(ImageError::Unreachable { registry: source_name, reason: error.to_string() }));
+        }
+        let found = kiln_solver::Digest::of(&bytes);
+        if found != descriptor.digest {
+            return Err(ImageError::WrongDigest { what, source_name, expected: descriptor.digest, found });
+        }
+        Ok(bytes)
+    }
+
+    fn source_of(&self, layer: &Layer) -> Result<LayerSource, ImageError> {
+        let found = self.sources.find(self.store(), layer)?.ok_or(ImageError::LostLayer(layer.diff_id))?;
+        let kind = &found.blob.media_type;
+        let readable = kind.is_empty() || kind.contains("tar") && !kind.contains("encrypted");
+        if !readable || media_type::is_foreign_layer(kind) {
+            let what = format!("layer `{}`", found.blob.digest);
+            return Err(ImageError::MediaType { name: found.source.to_string(), what, media_type: kind.clone() });
+        }
+        Ok(found)
+    }
+
+    fn open(&self, source: &Source, blob: &Descriptor, cancel: &Cancel) -> Result<Incoming, ImageError> {
+        match source {
+            Source::Repository(name) => {
+                let reader = self.registries().blob(&Reference::parse(name)?, blob, cancel)?;
+                let source = reader.source().to_owned();
+                Ok(Incoming { failure: reader.failure(), source, bytes: Box::new(reader) })
+            }
+            Source::Layout(directory) => {
+                let (file, size) = layout::open_blob(directory, &blob.digest)?;
+                let source = directory.display().to_string();
+                if size != blob.size {
+                    let (digest, expected) = (blob.digest, blob.size);
+                    return Err(ImageError::WrongSize {
+                        what: "blob",
+                        source_name: source,
+                        digest,
+                        expected,
+                        found: size,
+                    });
+                }
+                Ok(Incoming { bytes: Box::new(file), failure: Failure::default(), source })
+            }
+        }
+    }
+
+    fn intake(&self, blob: &Descriptor, incoming: Incoming, cancel: &Cancel) -> Result<Shared, ImageError> {
+        let Incoming { bytes, failure, source } = incoming;
+        let writer = self.store().blob_writer()?;
+        Ok(Shared::new(Intake::new(bytes, writer, blob, source, failure, cancel.clone())))
+    }
+
+    /// Unpacks a layer while it comes in. The store takes neither blob nor layer before the digest of the blob
+    /// has been verified.
+    fn unpack_incoming(
+        &self,
+        layer: &Layer,
+        blob: &Descriptor,
+        incoming: Incoming,
+        cancel: &Cancel,
+    ) -> Result<Compression, ImageError> {
+        let source = incoming.source.clone();
+        let intake = self.intake(blob, incoming, cancel)?;
+        let unpacked = match decompress(BufReader::with_capacity(BUFFER, intake.clone())) {
+            Ok(archive) => self.store().import_layer(&mut Verified::new(archive, intake.clone()), &layer.diff_id),
+            Err(error) => Err(StoreError::Archive(ArchiveError::Read(error))),
+        };
+        match unpacked {
+            Ok(_) => {
+                // A layer that another process unpacked meanwhile is not read to its end.
+                intake.finish()?;
+                Ok(intake.compression())
+            }
+            Err(reason) => Err(intake.explain(reason, |reason| unpack_error(blob, source, reason))),
+        }
+    }
+
+    fn unpack_stored(&self, layer: &Layer, blob: &Blob) -> Result<(), ImageError> {
+        let file = File::open(&blob.path).map_err(ImageError::io("open", &blob.path))?;
+        let archive = decompress(BufReader::with_capacity(BUFFER, file));
+        let mut archive = archive.map_err(ImageError::io("read", &blob.path))?;
+        let unpacked = self.store().import_layer(&mut archive, &layer.diff_id);
+        let descriptor = Descriptor::new("", blob.digest, blob.size);
+        unpacked.map(drop).map_err(|reason| unpack_error(&descriptor, "the store".to_owned(), reason))
+    }
+}
+
+fn unpack_error(blob: &Descriptor, source_name: String, reason: StoreError) -> ImageError {
+    ImageError::Unpack { digest: blob.digest, source_name, reason }
+}

@@ -1,0 +1,97 @@
+//! Where the layers of images can be fetched from.
+//!
+//! An image may be built and tagged without a single byte of its base's layers, and be the base of another
+//! build next week. So where each layer is to be had is kept in the store too: as a small blob of JSON,
+//! remembered under a name that no image can have.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_cache::Store;
+use kiln_solver::{Digest, Layer, Platform};
+use serde::{Deserialize, Serialize};
+
+use crate::ImageError;
+use crate::spec::{Descriptor, Manifest};
+
+const LONGEST: u64 = 1 << 20;
+
+/// A place that has images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Source {
+    /// A repository, with its registry.
+    Repository(String),
+    /// An OCI layout directory, absolute.
+    Layout(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(name) => formatter.write_str(name),
+            Self::Layout(directory) => write!(formatter, "oci-layout://{}", directory.display()),
+        }
+    }
+}
+
+/// Where a layer is to be had, and as which blob.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct LayerSource {
+    pub(super) source: Source,
+    pub(super) blob: Descriptor,
+}
+
+/// The sources of layers met so far.
+#[derive(Default)]
+pub(super) struct Sources {
+    known: Mutex<HashMap<Digest, LayerSource>>,
+}
+
+impl Sources {
+    /// Notes where the layers of an image are to be had, for this process.
+    pub(super) fn note(&self, source: &Source, manifest: &Manifest, layers: &[Layer]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (layer, blob) in layers.iter().zip(&manifest.layers) {
+            known.insert(layer.diff_id, LayerSource { source: source.clone(), blob: blob.clone() });
+        }
+    }
+
+    /// Notes it for later processes as well.
+    pub(super) fn keep(&self, store: &Store, layers: &[Layer]) -> Result<(), ImageError> {
+        for layer in layers {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.diff_id).cloned();
+            // A layout whose path is not UTF-8 cannot be written down; it is known to this process alone.
+            if let Some(bytes) = known.and_then(|source| serde_json::to_vec(&source).ok()) {
+                let digest = store.put_blob(&bytes)?;
+                store.remember_reference(&name(&layer.diff_id), &anything(), &digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a layer is to be had.
+    pub(super) fn find(&self, store: &Store, layer: &Layer) -> Result<Option<LayerSource>, ImageError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.diff_id).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(digest) = store.reference(&name(&layer.diff_id), &anything())? else {
+            return Ok(None);
+        };
+        let bytes = store.read_blob(&digest, LONGEST)?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+}
+
+/// A name with a space in it, which no reference has.
+fn name(diff_id: &Digest) -> String {
+    format!("layer {diff_id}")
+}
+
+/// A layer is what it is on any platform.
+fn anything() -> Platform {
+    Platform { os: "any".to_owned(), architecture: "any".to_owned(), variant: None }
+}

@@ -1,0 +1,243 @@
+//! One HTTP request: asked again when it fails for reasons that may pass, redirects followed with care.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_solver::Cancel;
+use reqwest::blocking::Client;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, StatusCode, Url};
+
+use super::Patience;
+use super::interruptible::{interruptible, pause};
+use super::tls;
+use crate::credentials::Secret;
+use crate::{Configuration, ImageError};
+
+const MOST_REDIRECTS: usize = 10;
+/// A registry that cannot be connected to is tried less often than one that answers with errors.
+const MOST_CONNECTION_ATTEMPTS: u32 = 3;
+
+/// Makes requests. Clients are made when they are needed, one for each kind of settings.
+pub(super) struct Http {
+    configuration: Configuration,
+    patience: Patience,
+    clients: Mutex<HashMap<String, Client>>,
+}
+
+/// A request that can be made again.
+#[derive(Clone)]
+pub(super) struct Request {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    authorization: Option<Secret>,
+    form: Option<Secret>,
+}
+
+/// The head of an answer, and its body still to come.
+pub(super) struct Response {
+    /// The host that answered.
+    host: String,
+    inner: reqwest::blocking::Response,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, url: Url) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Self { method, url, headers, authorization: None, form: None }
+    }
+
+    pub(super) fn get(url: Url) -> Self {
+        Self::new(Method::GET, url)
+    }
+
+    /// A POST of an encoded form.
+    pub(super) fn post_form(url: Url, form: Secret) -> Self {
+        Self { form: Some(form), ..Self::new(Method::POST, url) }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    pub(super) fn from_byte(self, offset: u64) -> Self {
+        self.header(RANGE, &format!("bytes={offset}-"))
+    }
+
+    /// Sends this `Authorization` along, to the host of the URL alone.
+    pub(super) fn authorized(mut self, authorization: Option<Secret>) -> Self {
+        self.authorization = authorization;
+        self
+    }
+}
+
+impl Response {
+    pub(super) fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.inner.headers()
+    }
+
+    /// The body as a stream.
+    pub(super) fn into_body(self) -> reqwest::blocking::Response {
+        self.inner
+    }
+
+    /// The whole body; `None` where it is longer than `limit`.
+    pub(super) fn bytes(self, limit: u64, cancel: &Cancel) -> Result<Option<Vec<u8>>, ImageError> {
+        let (host, body) = (self.host, self.inner);
+        let read = move || {
+            let mut bytes = Vec::new();
+            body.take(limit.saturating_add(1)).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let bytes = interruptible(cancel, read)?
+            .map_err(|error| ImageError::Unreachable { registry: host, reason: reason(&error) })?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
+    }
+}
+
+impl Http {
+    pub(super) fn new(configuration: Configuration, patience: Patience) -> Self {
+        Self { configuration, patience, clients: Mutex::default() }
+    }
+
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    /// Makes a request and follows where it is sent. Any status that is not a redirect is an answer, also 4xx
+    /// and, after the last attempt, 429 and 5xx.
+    pub(super) fn send(&self, request: &Request, cancel: &Cancel) -> Result<Response, ImageError> {
+        let mut request = request.clone();
+        for _ in 0..MOST_REDIRECTS {
+            let response = self.send_patiently(&request, cancel)?;
+            let Some(target) = redirect_target(&request, &response)? else {
+                return Ok(response);
+            };
+            if target.origin() != request.url.origin() {
+                request.authorization = None;
+            }
+            request.url = target;
+        }
+        Err(ImageError::Protocol {
+            registry: host(&request.url),
+            reason: format!("more than {MOST_REDIRECTS} redirects"),
+        })
+    }
+
+    fn send_patiently(&self, request: &Request, cancel: &Cancel) -> Result<Response, ImageError> {
+        let mut attempt = 0;
+        loop {
+            let outcome = self.send_once(request, cancel)?;
+            let (most, headers) = match &outcome {
+                Ok(response) if !may_pass(response.status()) => (0, None),
+                Ok(response) => (self.patience.attempts, Some(response.headers())),
+                Err(_) => (self.patience.attempts.min(MOST_CONNECTION_ATTEMPTS), None),
+            };
+            if attempt + 1 >= most {
+                let registry = host(&request.url);
+                return match outcome {
+                    Ok(inner) => Ok(Response { host: registry, inner }),
+                    Err(error) => Err(ImageError::Unreachable { registry, reason: reason(&error) }),
+                };
+            }
+            let duration = self.patience.pause_after(attempt, headers);
+            pause(cancel, duration)?;
+            attempt += 1;
+        }
+    }
+
+    fn send_once(
+        &self,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<Result<reqwest::blocking::Response, reqwest::Error>, ImageError> {
+        let client = self.client(&request.url)?;
+        let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+        if let Some(authorization) = &request.authorization
+            && let Ok(mut value) = HeaderValue::from_str(authorization.reveal())
+        {
+            value.set_sensitive(true);
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        if let Some(form) = &request.form {
+            let kind = "application/x-www-form-urlencoded";
+            builder = builder.header(reqwest::header::CONTENT_TYPE, kind).body(form.reveal().to_owned());
+        }
+        interruptible(cancel, move || builder.send())
+    }
+
+    fn client(&self, url: &Url) -> Result<Client, ImageError> {
+        let (host, tls) = (host(url), url.scheme() == "https");
+        let settings = self.settings(&host);
+        // Hosts without settings of their own share a client and its connections.
+        let loopback = super::endpoint::is_loopback(&host);
+        let own = if settings.is_some() && tls { host.as_str() } else { "" };
+        let key = format!("{}|{own}|{loopback}", url.scheme());
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = tls::client(&host, tls, settings, &self.patience)?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    fn settings(&self, host: &str) -> Option<&crate::configuration::RegistrySettings> {
+        let name = if host == "registry-1.docker.io" { "docker.io" } else { host };
+        self.configuration.registry.get(name)
+    }
+}
+
+/// Statuses that ask for another attempt.
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>, ImageError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let broken = |reason: &str| ImageError::Protocol { registry: host(&request.url), reason: reason.to_owned() };
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.ok_or_else(|| broken("a redirect without a `Location`"))?;
+    let target = request.url.join(location).map_err(|_| broken("a redirect to something that is not a URL"))?;
+    if request.form.is_some() {
+        return Err(broken("a redirect of a request with credentials in it"));
+    }
+    match target.scheme() {
+        "https" | "http" => Ok(Some(target)),
+        _ => Err(broken("a redirect to something that is not HTTP")),
+    }
+}
+
+/// Host and port of a URL, the port left out where it is the scheme's own.
+pub(super) fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The innermost cause of an error of the network stack, which is the one that means something to people.
+pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    if text.contains("InvalidContentType") {
+        return format!("{text}; it may speak plain HTTP: set `http = true` for it in kiln.toml");
+    }
+    if text.contains("UnknownIssuer") {
+        return format!("{text}; its certificate authority can be set with `ca` for it in kiln.toml");
+    }
+    text
+}
