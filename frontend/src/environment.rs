@@ -32,11 +32,6 @@ impl Environment {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
-    /// The names, in order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
-    }
-
     /// A word with its variables replaced and its quotes removed.
     pub(crate) fn expand(&self, word: &str, escape: char) -> Result<String, ExpandError> {
         expand::expand(word, escape, &|name| self.get(name).map(str::to_owned)).map(|expanded| expanded.value)

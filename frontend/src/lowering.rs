@@ -113,24 +113,22 @@ impl<'a> Lowering<'_, 'a> {
     }
 
     fn node(&mut self, index: usize, node: &Node<'a>, findings: &mut Findings) -> StageState {
-        let has_name = node.name.is_some();
         let mut stage = StageLowering {
             planner: self.planner,
             graph: &mut self.graph,
             state: StageState::scratch(&node.platform),
             naming: Naming::new(self.plan, node),
-            stage: if has_name { node.label.clone() } else { index.to_string() },
+            stage: (index < self.plan.stages).then(|| node.name.clone().unwrap_or_else(|| index.to_string())),
             has_command: false,
-            is_base_unknown: false,
         };
         match &node.root {
             Root::Scratch => {}
-            Root::Broken => stage.is_base_unknown = true,
+            Root::Broken => stage.state.is_base_unknown = true,
             Root::Local(context) => stage.begin_with_local(context, node),
             Root::Image(image) => stage.begin_with_image(image, node, index < self.plan.stages),
             Root::Stage(base) => match self.states.get(*base) {
                 Some(Some(base)) => stage.begin_with_stage(base, node),
-                _ => stage.is_base_unknown = true,
+                _ => stage.state.is_base_unknown = true,
             },
         }
         for item in &node.items {
@@ -174,9 +172,8 @@ impl<'a> Lowering<'_, 'a> {
             graph: &mut self.graph,
             state,
             naming: Naming::new(self.plan, node),
-            stage: node.label.clone(),
+            stage: Some(node.label.clone()),
             has_command: false,
-            is_base_unknown: false,
         };
         stage.take_in_local(context, node);
         stage.state
@@ -209,7 +206,7 @@ impl StageLowering<'_, '_> {
 
     fn take_in_local(&mut self, context: &str, node: &Node<'_>) {
         let name = self.naming.next(&format!("FROM {context}"), false);
-        self.state.tree = self.copy_of_local(context, name, node.span);
+        self.state.tree = self.copy_of_local(context, name, node.instruction);
         self.state.note_layer(format!("FROM {context}"));
     }
 
@@ -242,7 +239,7 @@ impl StageLowering<'_, '_> {
             (None, false) => shown,
         };
         let source = Source::Image { reference: base.reference.clone(), digest: base.digest };
-        Tree::Step(self.add_step(Operation::Source(source), Vec::<Input>::new(), name, node.span))
+        Tree::Step(self.add_step(Operation::Source(source), Vec::<Input>::new(), name, node.instruction))
     }
 }
 

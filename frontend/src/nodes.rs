@@ -41,6 +41,8 @@ pub(crate) struct Node<'a> {
     pub(crate) label: String,
     /// Where its base is named.
     pub(crate) span: Span,
+    /// The instruction that names it.
+    pub(crate) instruction: Span,
     pub(crate) root: Root,
     /// What `FROM --platform` says, or else the platform of the build.
     pub(crate) platform: Platform,
@@ -125,6 +127,7 @@ impl<'a> Plan<'a> {
             label: stage.name.clone().unwrap_or_else(|| format!("stage-{index}")),
             name: stage.name.clone(),
             span: stage.from.image.span,
+            instruction: stage.span,
             root: root.filter(|_| !is_broken).unwrap_or(Root::Broken),
             platform,
             is_replaced: replacement.is_some(),
@@ -235,7 +238,8 @@ impl<'a> Plan<'a> {
             reference => planner.image_root(reference, from, &platform)?,
         };
         let (name, label, items) = (None, String::new(), Vec::new());
-        self.nodes.push(Node { name, label, span: from.span, root, platform, is_replaced: false, items });
+        let span = from.span;
+        self.nodes.push(Node { name, label, span, instruction: span, root, platform, is_replaced: false, items });
         let index = self.nodes.len() - 1;
         self.by_reference.insert(from.value.clone(), index);
         Ok(index)
@@ -288,7 +292,7 @@ impl Root {
         match replacement.context {
             NamedContext::Local => Self::Local(replacement.key.to_owned()),
             NamedContext::Image(reference) => Self::Image(ImageRoot {
-                reference: reference.clone(),
+                reference: reference.strip_prefix("docker-image://").unwrap_or(reference).to_owned(),
                 context: Some(replacement.key.to_owned()),
                 found: None,
             }),

@@ -17,11 +17,9 @@ pub(crate) struct StageLowering<'l, 'a> {
     pub(crate) state: StageState,
     pub(crate) naming: Naming,
     /// The stage's name or number, for the metadata of its steps.
-    pub(crate) stage: String,
+    pub(crate) stage: Option<String>,
     /// Whether the stage has a `CMD` of its own, which its `ENTRYPOINT` leaves alone.
     pub(crate) has_command: bool,
-    /// Whether the stage's base is unknown, so that its variables are, too.
-    pub(crate) is_base_unknown: bool,
 }
 
 /// The instruction at hand.
@@ -57,7 +55,7 @@ impl StageLowering<'_, '_> {
     /// An error of a trigger is told where the trigger came from. Where the base could not be found, nothing is
     /// known about its variables.
     fn tell(&self, item: &Item<'_>, mut error: Diagnostic, findings: &mut Findings) {
-        if self.is_base_unknown && error.code == Some("expansion") {
+        if self.state.is_base_unknown && error.code == Some("expansion") {
             return;
         }
         if let Some(from) = item.trigger_of {
@@ -109,7 +107,7 @@ impl StageLowering<'_, '_> {
         let platform = matches!(operation, Operation::Exec(_)).then(|| self.state.platform.clone());
         let ignore_cache = self.planner.options.no_cache && !operation.is_source();
         let span = Some(SourceSpan { start: span.start, end: span.end });
-        let metadata = Metadata { name, span, stage: Some(self.stage.clone()), ignore_cache };
+        let metadata = Metadata { name, span, stage: self.stage.clone(), ignore_cache };
         let step = self.graph.add(Step { operation, inputs, platform, metadata });
         Input { step, output: 0 }
     }

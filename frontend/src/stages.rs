@@ -37,7 +37,6 @@ impl<'a> Outline<'a> {
     fn take(&mut self, instruction: &'a Instruction, findings: &mut Findings) {
         match (&instruction.kind, self.stages.last_mut()) {
             (Kind::From(from), _) => {
-                findings.keep(check_name(from));
                 self.stages.push(Stage {
                     name: from.name.as_ref().map(|name| name.value.to_lowercase()),
                     from,
@@ -50,19 +49,6 @@ impl<'a> Outline<'a> {
             (_, None) => findings.add(outside_stage(instruction)),
         }
     }
-}
-
-/// Docker's rule: `[a-z][a-z0-9-_.]*`, in any case.
-fn check_name(from: &From) -> Result<(), Diagnostic> {
-    let Some(name) = &from.name else { return Ok(()) };
-    let is_letter = |c: char| c.is_ascii_alphabetic();
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.value.starts_with(is_letter) && name.value.chars().all(is_allowed) {
-        return Ok(());
-    }
-    Err(error_at(name, "stage-name", format!("`{}` is not a name for a stage", name.value))
-        .label("invalid name")
-        .hint("a name starts with a letter and goes on with letters, digits, `-`, `_` and `.`"))
 }
 
 fn no_stage(dockerfile: &Dockerfile) -> Diagnostic {

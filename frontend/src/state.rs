@@ -32,6 +32,8 @@ pub(crate) struct StageState {
     pub(crate) arguments: Vec<(String, String)>,
     /// The working directory, absolute.
     pub(crate) directory: String,
+    /// Whether the base could not be found, so that nothing is known about its variables.
+    pub(crate) is_base_unknown: bool,
 }
 
 impl StageState {
@@ -55,7 +57,15 @@ impl StageState {
             image.config.working_dir.clone_from(&directory);
         }
         let environment = Environment::of(&image.config.env);
-        Self { tree, image, platform: platform.clone(), environment, arguments: Vec::new(), directory }
+        Self {
+            tree,
+            image,
+            platform: platform.clone(),
+            environment,
+            arguments: Vec::new(),
+            directory,
+            is_base_unknown: false,
+        }
     }
 
     /// A stage that begins with this one as it is at its end.
