@@ -1,11 +1,21 @@
 //! Blobs: files named by their digest.
+//!
+//! A blob is written below `tmp/`, renamed to `blobs/sha256/HEX` when it is whole and its digest is right, and
+//! recorded with its size in the same transaction. It counts when its row is there and the file has that size.
+//! As with layers, the row carries its boot until a `syncfs`: a blob that a power loss may have cut is dropped at
+//! the next open, so the size and the row together vouch for the content.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use kiln_solver::Digest;
+use kiln_solver::{Digest, Hasher};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use crate::{Store, StoreError};
+use crate::store::Inner;
+use crate::{Store, StoreError, database};
 
 /// A blob that is in the store, whole and verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,25 +29,91 @@ pub struct Blob {
 }
 
 /// Takes in the bytes of a new blob. Nothing stays when it is dropped before [`BlobWriter::commit`].
-pub struct BlobWriter {}
+pub struct BlobWriter {
+    store: Arc<Inner>,
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    size: u64,
+}
 
 impl BlobWriter {
+    /// How many bytes it has taken in.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Makes the blob visible. `expected` is the digest and size that it must have, where they are known.
     ///
     /// # Errors
     /// When digest or size differ (then nothing stays), or the store cannot be written.
-    pub fn commit(self, expected: Option<(Digest, u64)>) -> Result<Blob, StoreError> {
-        todo!()
+    pub fn commit(mut self, expected: Option<(Digest, u64)>) -> Result<Blob, StoreError> {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        if let Some((expected, size)) = expected {
+            if self.size != size {
+                return Err(StoreError::WrongSize { digest: expected, expected: size, found: self.size });
+            }
+            if digest != expected {
+                return Err(StoreError::WrongDigest { what: "the blob", expected, found: digest });
+            }
+        }
+        let blob = Blob { digest, size: self.size, path: self.store.blob_path(&digest) };
+        self.store.database.write(|transaction| self.record(transaction, &blob))?;
+        Ok(blob)
+    }
+
+    /// Moves the blob into place and records it, unless it is there.
+    fn record(&self, transaction: &Transaction<'_>, blob: &Blob) -> Result<(), StoreError> {
+        if find_size(transaction, &blob.digest)? == Some(blob.size) && has_size(blob)? {
+            return Ok(());
+        }
+        std::fs::rename(&self.path, &blob.path).map_err(StoreError::io("create", &blob.path))?;
+        let insert = "INSERT OR REPLACE INTO blobs (digest, size, saved, boot) VALUES (?1, ?2, ?3, ?4)";
+        let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
+        let saved = database::to_nanos(SystemTime::now());
+        transaction.prepare_cached(insert)?.execute(params![blob.digest.as_bytes(), size, saved, self.store.boot])?;
+        Ok(())
     }
 }
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        todo!()
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        todo!()
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // Gone already if it was committed; else the next sweep would take it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn find_size(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<u64>> {
+    let mut query = connection.prepare_cached("SELECT size FROM blobs WHERE digest = ?1")?;
+    let size = query.query_row([digest.as_bytes()], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(size.and_then(|size| u64::try_from(size).ok()))
+}
+
+/// Whether the file of a blob is there, as long as it should be.
+fn has_size(blob: &Blob) -> Result<bool, StoreError> {
+    match std::fs::symlink_metadata(&blob.path) {
+        Ok(metadata) => Ok(metadata.is_file() && metadata.len() == blob.size),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::io("read", &blob.path)(error)),
+    }
+}
+
+impl Inner {
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
     }
 }
 
@@ -47,7 +123,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        todo!()
+        let Some(size) = self.inner().database.read(|connection| find_size(connection, digest))? else {
+            return Ok(None);
+        };
+        let blob = Blob { digest: *digest, size, path: self.inner().blob_path(digest) };
+        Ok(has_size(&blob)?.then_some(blob))
     }
 
     /// The bytes of a blob of at most `limit` bytes, verified, if it is here.
@@ -55,7 +135,18 @@ impl Store {
     /// # Errors
     /// When it is larger or no longer has its digest, or the store cannot be read.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        todo!()
+        let Some(blob) = self.blob(digest)? else { return Ok(None) };
+        if blob.size > limit {
+            return Err(StoreError::BlobTooLarge { digest: *digest, size: blob.size, limit });
+        }
+        let file = File::open(&blob.path).map_err(StoreError::io("open", &blob.path))?;
+        let mut bytes = Vec::new();
+        file.take(blob.size).read_to_end(&mut bytes).map_err(StoreError::io("read", &blob.path))?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::WrongDigest { what: "a blob of the store", expected: *digest, found });
+        }
+        Ok(Some(bytes))
     }
 
     /// Begins a blob.
@@ -63,7 +154,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        todo!()
+        let path = self.inner().session.name("blob");
+        let file = File::create_new(&path).map_err(StoreError::io("create", &path))?;
+        Ok(BlobWriter { store: Arc::clone(self.inner()), file, path, hasher: Hasher::new(), size: 0 })
     }
 
     /// Stores a small blob at once.
@@ -71,6 +164,75 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
-        todo!()
+        let digest = Digest::of(bytes);
+        if self.blob(&digest)?.is_none() {
+            let mut writer = self.blob_writer()?;
+            let written = writer.write_all(bytes);
+            written.map_err(StoreError::io("write", &writer.path))?;
+            writer.commit(Some((digest, bytes.len() as u64)))?;
+        }
+        Ok(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Whiteouts;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path(), Whiteouts::Trusted).unwrap();
+        (root, store)
+    }
+
+    fn left_in_tmp(store: &Store) -> usize {
+        std::fs::read_dir(store.inner().session.directory()).unwrap().count()
+    }
+
+    #[test]
+    fn a_blob_is_visible_once_it_is_whole() {
+        let (_root, store) = store();
+        let digest = Digest::of(b"hello");
+        let mut writer = store.blob_writer().unwrap();
+        writer.write_all(b"hel").unwrap();
+        assert!(store.blob(&digest).unwrap().is_none());
+        writer.write_all(b"lo").unwrap();
+        let blob = writer.commit(Some((digest, 5))).unwrap();
+        assert_eq!(std::fs::read(&blob.path).unwrap(), b"hello");
+        assert_eq!(store.blob(&digest).unwrap(), Some(blob));
+        assert_eq!(store.put_blob(b"hello").unwrap(), digest);
+        assert_eq!(store.read_blob(&digest, 5).unwrap().as_deref(), Some(&b"hello"[..]));
+        assert!(matches!(store.read_blob(&digest, 4), Err(StoreError::BlobTooLarge { size: 5, .. })));
+        assert_eq!(left_in_tmp(&store), 0);
+    }
+
+    #[test]
+    fn nothing_stays_of_a_wrong_blob() {
+        let (_root, store) = store();
+        let digest = Digest::of(b"hello");
+        for (bytes, size) in [(&b"hellx"[..], 5), (b"hell", 5), (b"hello", 4)] {
+            let mut writer = store.blob_writer().unwrap();
+            writer.write_all(bytes).unwrap();
+            assert!(writer.commit(Some((digest, size))).is_err());
+        }
+        drop(store.blob_writer().unwrap());
+        assert_eq!(left_in_tmp(&store), 0);
+        assert_eq!(std::fs::read_dir(store.root().join("blobs/sha256")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_without_a_row_or_of_another_size_is_no_blob() {
+        let (_root, store) = store();
+        let digest = Digest::of(b"hello");
+        let path = store.inner().blob_path(&digest);
+        std::fs::write(&path, b"hello").unwrap();
+        assert!(store.blob(&digest).unwrap().is_none());
+        store.put_blob(b"hello").unwrap();
+        std::fs::write(&path, b"hell").unwrap();
+        assert!(store.blob(&digest).unwrap().is_none());
+        store.put_blob(b"hello").unwrap();
+        std::fs::write(&path, b"hullo").unwrap();
+        assert!(matches!(store.read_blob(&digest, 100), Err(StoreError::WrongDigest { .. })));
     }
 }

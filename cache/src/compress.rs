@@ -1,10 +1,24 @@
-//! Compressed archives of layers.
+//! Compressed archives of layers: made when asked for, once, with the same bytes on any machine.
+//!
+//! gzip: the archive is cut into blocks of 1 MiB, each compressed by libdeflate as a member of its own, on all
+//! cores; the members one after the other are the blob. zstd: one stream by libzstd with at least one worker,
+//! whose output does not depend on how many there are.
 
-use std::io::{self, BufRead, Read};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write as _};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
-use kiln_solver::Digest;
+use kiln_solver::{Digest, Hasher};
+use libdeflater::{CompressionLvl, Compressor};
+use rusqlite::params;
 
-use crate::{Store, StoreError};
+use crate::archive::{Block, Blocks};
+use crate::blobs::BlobWriter;
+use crate::{Store, StoreError, database};
 
 /// How the archive of a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +37,38 @@ pub enum Compression {
     },
 }
 
+impl Compression {
+    fn to_text(self) -> String {
+        match self {
+            Self::Uncompressed => "uncompressed".to_owned(),
+            Self::Gzip { level } => format!("gzip:{level}"),
+            Self::Zstd { level } => format!("zstd:{level}"),
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None => (text == "uncompressed").then_some(Self::Uncompressed),
+            Some(("gzip", level)) => Some(Self::Gzip { level: level.parse().ok()? }),
+            Some(("zstd", level)) => Some(Self::Zstd { level: level.parse().ok()? }),
+            Some(_) => None,
+        }
+    }
+
+    fn is_made_elsewhere(self) -> bool {
+        matches!(self, Self::Gzip { level: 0 } | Self::Zstd { level: 0 })
+    }
+
+    fn check(self) -> Result<(), StoreError> {
+        let (format, level, most) = match self {
+            Self::Uncompressed => return Ok(()),
+            Self::Gzip { level } => ("gzip", level, 9),
+            Self::Zstd { level } => ("zstd", level, 19),
+        };
+        if (1..=most).contains(&level) { Ok(()) } else { Err(StoreError::CompressionLevel { format, level, most }) }
+    }
+}
+
 /// One form of a layer's archive that is in the store as a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerBlob {
@@ -38,18 +84,50 @@ pub struct LayerBlob {
 ///
 /// # Errors
 /// When the first bytes cannot be read.
-pub fn decompress<'a>(input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    todo!()
+pub fn decompress<'a>(mut input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut first = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut first)?;
+    let kind = match first[..] {
+        [0x1f, 0x8b, ..] => Compression::Gzip { level: 0 },
+        // A frame, or one to be skipped.
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd { level: 0 },
+        _ => Compression::Uncompressed,
+    };
+    let whole = Cursor::new(first).chain(input);
+    Ok(match kind {
+        Compression::Uncompressed => Box::new(whole),
+        Compression::Gzip { .. } => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Compression::Zstd { .. } => Box::new(zstd::Decoder::with_buffer(whole)?),
+    })
 }
 
 impl Store {
     /// A blob of this layer in this compression: found, or made now. The same layer and compression give the
-    /// same bytes on any machine.
+    /// same bytes on any machine. Asked for by several threads at once, it is made by one.
     ///
     /// # Errors
-    /// When the layer is not here, was imported without its blob, or the store cannot be written.
+    /// When the layer is not here, was imported without its blob, the level does not exist, or the store cannot be
+    /// written.
     pub fn layer_blob(&self, diff_id: &Digest, compression: Compression) -> Result<LayerBlob, StoreError> {
-        todo!()
+        if let Some(blob) = self.find_layer_blob(diff_id, compression)? {
+            return Ok(blob);
+        }
+        compression.check()?;
+        let _turn = self.inner().compressing.enter((*diff_id, compression));
+        if let Some(blob) = self.find_layer_blob(diff_id, compression)? {
+            return Ok(blob);
+        }
+        let writer = self.blob_writer()?;
+        let writer = match compression {
+            Compression::Uncompressed => self.pipe(diff_id, writer, copy)?,
+            Compression::Gzip { level } => self.pipe(diff_id, writer, |blocks, writer| gzip(blocks, writer, level))?,
+            Compression::Zstd { level } => self.pipe(diff_id, writer, |blocks, writer| zstd(blocks, writer, level))?,
+        };
+        let expected = (compression == Compression::Uncompressed).then(|| (*diff_id, writer.size()));
+        let blob = writer.commit(expected)?;
+        let blob = LayerBlob { digest: blob.digest, size: blob.size, compression };
+        self.remember_blob(diff_id, &blob)?;
+        Ok(blob)
     }
 
     /// A blob of this layer in whatever compression is here; the one it was pulled as, if it was pulled.
@@ -57,7 +135,14 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn known_blob(&self, diff_id: &Digest) -> Result<Option<LayerBlob>, StoreError> {
-        todo!()
+        let mut known = self.layer_blobs(diff_id)?;
+        known.sort_by_key(|(compression, _)| !compression.is_made_elsewhere());
+        for (compression, digest) in known {
+            if let Some(blob) = self.blob(&digest)? {
+                return Ok(Some(LayerBlob { digest, size: blob.size, compression }));
+            }
+        }
+        Ok(None)
     }
 
     /// Notes that a blob in the store is the archive of this layer.
@@ -65,6 +150,217 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn remember_blob(&self, diff_id: &Digest, blob: &LayerBlob) -> Result<(), StoreError> {
-        todo!()
+        let insert = "INSERT OR REPLACE INTO layer_blobs (diff_id, compression, digest, saved) VALUES (?1, ?2, ?3, ?4)";
+        self.inner().database.write(|transaction| {
+            transaction.prepare_cached(insert)?.execute(params![
+                diff_id.as_bytes(),
+                blob.compression.to_text(),
+                blob.digest.as_bytes(),
+                database::to_nanos(SystemTime::now()),
+            ])?;
+            Ok(())
+        })
+    }
+
+    fn find_layer_blob(&self, diff_id: &Digest, compression: Compression) -> Result<Option<LayerBlob>, StoreError> {
+        let known = self.layer_blobs(diff_id)?;
+        let Some((_, digest)) = known.into_iter().find(|(known, _)| *known == compression) else { return Ok(None) };
+        Ok(self.blob(&digest)?.map(|blob| LayerBlob { digest, size: blob.size, compression }))
+    }
+
+    fn layer_blobs(&self, diff_id: &Digest) -> Result<Vec<(Compression, Digest)>, StoreError> {
+        let query = "SELECT compression, digest FROM layer_blobs WHERE diff_id = ?1 ORDER BY saved";
+        let rows: Vec<(String, Digest)> = self.inner().database.read(|connection| {
+            let mut query = connection.prepare_cached(query)?;
+            query.query_map([diff_id.as_bytes()], |row| Ok((row.get(0)?, database::digest(row, 1)?)))?.collect()
+        })?;
+        let known = |(text, digest): (String, Digest)| Some((Compression::from_text(&text)?, digest));
+        Ok(rows.into_iter().filter_map(known).collect())
+    }
+
+    /// Makes the archive of a layer on one thread and lets `consume` take its blocks on this one.
+    fn pipe(
+        &self,
+        diff_id: &Digest,
+        writer: BlobWriter,
+        consume: impl FnOnce(Incoming, BlobWriter) -> io::Result<BlobWriter>,
+    ) -> Result<BlobWriter, StoreError> {
+        let (send, blocks) = mpsc::sync_channel(IN_FLIGHT);
+        let (give_back, empty) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let mut made = 1;
+            let producer = std::thread::Builder::new().spawn_scoped(scope, move || {
+                self.each_block(diff_id, |block| pass_on(&send, &empty, &mut made, block))
+            });
+            let producer = producer.map_err(|_| StoreError::Thread("start a thread to read a layer"))?;
+            let consumed = consume(Incoming { blocks, give_back }, writer);
+            let died = || StoreError::Thread("go on: a thread that read a layer died");
+            let produced = producer.join().map_err(|_| died())?;
+            match consumed {
+                // The producer has only noticed that nobody listens any more.
+                Err(error) => Err(StoreError::io("write a blob in", self.root().join("tmp"))(error)),
+                Ok(writer) => produced.map(|()| writer),
+            }
+        })
+    }
+
+    /// Hands on the blocks of a layer's archive: from its files where it was made here, else from a blob.
+    fn each_block(&self, diff_id: &Digest, pass_on: impl FnMut(Block) -> io::Result<Block>) -> Result<(), StoreError> {
+        match self.layer(diff_id)? {
+            Some(layer) if !layer.is_imported() => return layer.write_blocks(pass_on),
+            _ => {}
+        }
+        let known = self.known_blob(diff_id)?;
+        let Some(known) = known else { return Err(self.no_archive(diff_id)?) };
+        let Some(blob) = self.blob(&known.digest)? else { return Err(StoreError::NoArchive(*diff_id)) };
+        let io = || StoreError::io("read", &blob.path);
+        let file = File::open(&blob.path).map_err(io())?;
+        let archive = decompress(BufReader::with_capacity(256 << 10, file)).map_err(io())?;
+        let mut hasher = Hasher::new();
+        let mut blocks = Blocks::new(pass_on);
+        let copied = blocks.put_from(archive, u64::MAX, |bytes| hasher.update(bytes));
+        copied.and_then(|_| blocks.finish()).map_err(io())?;
+        let found = hasher.finish();
+        if found != *diff_id {
+            return Err(StoreError::WrongDigest { what: "the layer's archive", expected: *diff_id, found });
+        }
+        Ok(())
+    }
+
+    fn no_archive(&self, diff_id: &Digest) -> Result<StoreError, StoreError> {
+        Ok(if self.has_layer(diff_id)? { StoreError::NoArchive(*diff_id) } else { StoreError::NoLayer(*diff_id) })
+    }
+}
+
+/// How many blocks wait between threads.
+const IN_FLIGHT: usize = 8;
+
+/// Blocks that another thread makes.
+struct Incoming {
+    blocks: Receiver<Block>,
+    give_back: mpsc::Sender<Block>,
+}
+
+/// Sends a block and waits for an empty one. There are more than fit into the channel, so the last of them is
+/// with the consumer, who gives it back.
+fn pass_on(send: &SyncSender<Block>, empty: &Receiver<Block>, made: &mut usize, block: Block) -> io::Result<Block> {
+    let gone = || io::Error::other("nobody takes the blocks");
+    send.send(block).map_err(|_| gone())?;
+    match empty.try_recv() {
+        Ok(block) => Ok(block),
+        Err(_) if *made < 2 * IN_FLIGHT => {
+            *made += 1;
+            Ok(Block::new())
+        }
+        Err(_) => empty.recv().map_err(|_| gone()),
+    }
+}
+
+fn copy(incoming: Incoming, mut writer: BlobWriter) -> io::Result<BlobWriter> {
+    for block in incoming.blocks {
+        writer.write_all(block.filled())?;
+        let _ = incoming.give_back.send(block);
+    }
+    Ok(writer)
+}
+
+fn zstd(incoming: Incoming, writer: BlobWriter, level: u8) -> io::Result<BlobWriter> {
+    let mut encoder = zstd::Encoder::new(writer, i32::from(level))?;
+    encoder.multithread(workers())?;
+    for block in incoming.blocks {
+        encoder.write_all(block.filled())?;
+        let _ = incoming.give_back.send(block);
+    }
+    encoder.finish()
+}
+
+fn workers() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)).min(16)
+}
+
+fn gzip(incoming: Incoming, mut writer: BlobWriter, level: u8) -> io::Result<BlobWriter> {
+    let pool = pool().ok_or_else(|| io::Error::other("cannot start threads to compress with"))?;
+    let Incoming { blocks, give_back } = incoming;
+    let (send, members) = mpsc::sync_channel::<Receiver<io::Result<(Block, Vec<u8>)>>>(IN_FLIGHT / 2);
+    std::thread::scope(|scope| {
+        let feeder = std::thread::Builder::new().spawn_scoped(scope, move || {
+            for block in blocks {
+                let (done, member) = mpsc::sync_channel(1);
+                pool.spawn(move || drop(done.send(compress_block(block, level))));
+                if send.send(member).is_err() {
+                    break;
+                }
+            }
+        });
+        feeder?;
+        for member in members {
+            let (block, bytes) = member.recv().map_err(|_| io::Error::other("a thread that compressed died"))??;
+            writer.write_all(&bytes)?;
+            let _ = give_back.send(block);
+        }
+        Ok(writer)
+    })
+}
+
+fn compress_block(block: Block, level: u8) -> io::Result<(Block, Vec<u8>)> {
+    thread_local! {
+        static COMPRESSOR: RefCell<Option<(u8, Compressor)>> = const { RefCell::new(None) };
+    }
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some((known, compressor)) if *known == level => compressor,
+            slot => {
+                let known = CompressionLvl::new(i32::from(level));
+                let known = known.map_err(|_| io::Error::other("no such compression level"))?;
+                &mut slot.insert((level, Compressor::new(known))).1
+            }
+        };
+        let mut member = vec![0; compressor.gzip_compress_bound(block.filled().len())];
+        let count = compressor.gzip_compress(block.filled(), &mut member).map_err(io::Error::other)?;
+        member.truncate(count);
+        Ok((block, member))
+    })
+}
+
+/// Threads for compression alone: a caller may be a thread of rayon's own pool, and would wait for itself there.
+fn pool() -> Option<&'static rayon::ThreadPool> {
+    static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        rayon::ThreadPoolBuilder::new().thread_name(|number| format!("kiln-gzip-{number}")).build().ok()
+    })
+    .as_ref()
+}
+
+/// What is being made, so that nobody makes it twice at once.
+#[derive(Default)]
+pub(crate) struct Compressing {
+    busy: Mutex<HashSet<(Digest, Compression)>>,
+    freed: Condvar,
+}
+
+struct Turn<'a> {
+    compressing: &'a Compressing,
+    what: (Digest, Compression),
+}
+
+impl Compressing {
+    /// Waits until nobody makes it.
+    fn enter(&self, what: (Digest, Compression)) -> Turn<'_> {
+        let mut busy = self.lock();
+        while !busy.insert(what) {
+            busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        }
+        Turn { compressing: self, what }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(Digest, Compression)>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.compressing.lock().remove(&self.what);
+        self.compressing.freed.notify_all();
     }
 }

@@ -1,1 +1,255 @@
-//! placeholder
+//! The database: what counts of all that lies in the store.
+//!
+//! SQLite in WAL mode with `synchronous=NORMAL`: a commit writes to the log and waits for no disk; after a power
+//! loss the last commits may be gone, and the database is consistent all the same. Writes begin with
+//! `BEGIN IMMEDIATE`, so they queue for the lock rather than fail half-way. Closing does not checkpoint.
+//! The number in `user_version` counts the entries of [`MIGRATIONS`] that have been applied.
+//!
+//! `boot` in a row is the boot that wrote it, and NULL once the row's files are known to be durable.
+//! `id` only ever grows, so that "all rows up to here" is one number.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kiln_solver::Digest;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::FlockOperation;
+
+use crate::{StoreError, sys};
+
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE blobs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest BLOB NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        saved INTEGER NOT NULL,
+        boot TEXT
+    );
+    CREATE TABLE layers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        diff_id BLOB NOT NULL UNIQUE,
+        content BLOB NOT NULL,
+        created INTEGER NOT NULL,
+        imported INTEGER NOT NULL,
+        saved INTEGER NOT NULL,
+        boot TEXT
+    );
+    CREATE TABLE layer_blobs (
+        diff_id BLOB NOT NULL,
+        compression TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        saved INTEGER NOT NULL,
+        PRIMARY KEY (diff_id, compression)
+    ) WITHOUT ROWID;
+    CREATE TABLE records (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL UNIQUE,
+        step BLOB NOT NULL,
+        name TEXT NOT NULL,
+        outputs TEXT NOT NULL,
+        saved INTEGER NOT NULL,
+        boot TEXT
+    );
+    CREATE TABLE images (
+        name TEXT PRIMARY KEY,
+        image BLOB NOT NULL,
+        layers TEXT NOT NULL,
+        platform TEXT NOT NULL,
+        tagged INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE image_references (
+        reference TEXT NOT NULL,
+        platform TEXT NOT NULL,
+        manifest BLOB NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (reference, platform)
+    ) WITHOUT ROWID;
+    CREATE INDEX blobs_not_durable ON blobs (boot, saved) WHERE boot IS NOT NULL;
+    CREATE INDEX layers_not_durable ON layers (boot, saved) WHERE boot IS NOT NULL;
+    CREATE INDEX records_not_durable ON records (boot, saved) WHERE boot IS NOT NULL;
+"];
+
+/// How long a statement waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One connection, shared by the threads of a store.
+pub(crate) struct Database {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl Database {
+    /// Opens the database in the store's folder, and makes or migrates it where need be.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join("kiln.db");
+        let connection = open(&path, root).map_err(|error| locate(&path, error))?;
+        Ok(Self { path, connection: Mutex::new(connection) })
+    }
+
+    /// Runs queries.
+    pub(crate) fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        query(&self.lock()).map_err(|error| locate(&self.path, error.into()))
+    }
+
+    /// Runs statements as one transaction that nobody else's comes in between.
+    pub(crate) fn write<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        transact(&mut connection, change).map_err(|error| locate(&self.path, error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = change(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn open(path: &Path, root: &Path) -> Result<Connection, StoreError> {
+    // No mutex of SQLite's own: ours guards the connection.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    if version(&connection)? != supported() {
+        migrate(&mut connection, path, root)?;
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn supported() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings an empty or older database up to date. The lock on the root keeps two processes from doing it at
+/// once: entering WAL mode fails at once, without waiting, while somebody else is in the database.
+fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), StoreError> {
+    let lock = sys::open_directory(root).map_err(StoreError::io("open", root))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(StoreError::io("lock", root))?;
+    let found = version(connection)?;
+    if found > supported() || found < 0 {
+        return Err(StoreError::DatabaseVersion { path: path.to_owned(), found, supported: supported() });
+    }
+    if found == 0 {
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables > 0 {
+            let reason = "it is a database of something else".to_owned();
+            return Err(StoreError::DatabaseDamaged { path: path.to_owned(), reason });
+        }
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let reason = "its file system does not support a write-ahead log".to_owned();
+        return Err(StoreError::DatabaseDamaged { path: path.to_owned(), reason });
+    }
+    transact(connection, |transaction| {
+        for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "user_version", supported())?;
+        Ok(())
+    })
+}
+
+impl From<rusqlite::Error> for StoreError {
+    /// The path is filled in by `locate` on the way out.
+    fn from(source: rusqlite::Error) -> Self {
+        Self::Database { path: PathBuf::new(), source }
+    }
+}
+
+/// Says which file a database error is about, and tells damage from other trouble.
+fn locate(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Database { source, .. } => match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                StoreError::DatabaseDamaged { path: path.to_owned(), reason: source.to_string() }
+            }
+            _ => StoreError::Database { path: path.to_owned(), source },
+        },
+        other => other,
+    }
+}
+
+/// A time as the database keeps it: nanoseconds since 1970.
+pub(crate) fn to_nanos(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    }
+}
+
+/// The time that the database keeps as this.
+pub(crate) fn from_nanos(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    let time = if nanos < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+/// A digest from its column.
+pub(crate) fn digest(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    row.get::<_, [u8; 32]>(column).map(Digest::from_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_files_are_no_database() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("kiln.db"), vec![b'x'; 8192]).unwrap();
+        assert!(matches!(Database::open(root.path()), Err(StoreError::DatabaseDamaged { .. })));
+    }
+
+    #[test]
+    fn the_database_of_something_else_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        Connection::open(root.path().join("kiln.db")).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(Database::open(root.path()), Err(StoreError::DatabaseDamaged { .. })));
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let database = Database::open(root.path()).unwrap();
+        database.write(|transaction| Ok(transaction.pragma_update(None, "user_version", 1000)?)).unwrap();
+        let error = Database::open(root.path()).err().unwrap();
+        assert!(matches!(error, StoreError::DatabaseVersion { found: 1000, supported: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn many_open_a_new_database_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| Database::open(root.path()).unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn times_survive() {
+        for nanos in [0, 1, -1, 1_700_000_000_123_456_789, -5_000_000_001, i64::MAX] {
+            assert_eq!(to_nanos(from_nanos(nanos)), nanos);
+        }
+    }
+}

@@ -3,8 +3,10 @@
 use std::time::SystemTime;
 
 use kiln_solver::{Digest, Layer, Platform};
+use rusqlite::{OptionalExtension as _, Row, params};
 
-use crate::{Store, StoreError};
+use crate::records::RecordedLayer;
+use crate::{Store, StoreError, database};
 
 /// An image of this store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +21,46 @@ pub struct ImageRecord {
     pub tagged: SystemTime,
 }
 
+const COLUMNS: &str = "image, layers, platform, tagged, name";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<(String, ImageRecord)> {
+    let layers: Vec<RecordedLayer> = from_json(row, 1)?;
+    let layers = layers.into_iter().map(Layer::from).collect();
+    let tagged = database::from_nanos(row.get(3)?);
+    let record = ImageRecord { id: database::digest(row, 0)?, layers, platform: from_json(row, 2)?, tagged };
+    Ok((row.get(4)?, record))
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    let broken =
+        |error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error));
+    serde_json::from_str(&text).map_err(broken)
+}
+
+fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
 impl Store {
     /// Gives an image a name (a normalised reference), taking it from another image if need be.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn tag(&self, name: &str, image: &ImageRecord) -> Result<(), StoreError> {
-        todo!()
+        let layers: Vec<RecordedLayer> = image.layers.iter().map(RecordedLayer::from).collect();
+        let insert =
+            "INSERT OR REPLACE INTO images (name, image, layers, platform, tagged) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.inner().database.write(|transaction| {
+            transaction.prepare_cached(insert)?.execute(params![
+                name,
+                image.id.as_bytes(),
+                to_json(&layers)?,
+                to_json(&image.platform)?,
+                database::to_nanos(image.tagged),
+            ])?;
+            Ok(())
+        })
     }
 
     /// Takes a name away; `false` where nothing had it.
@@ -33,7 +68,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn untag(&self, name: &str) -> Result<bool, StoreError> {
-        todo!()
+        self.inner().database.write(|transaction| {
+            Ok(transaction.prepare_cached("DELETE FROM images WHERE name = ?1")?.execute([name])? > 0)
+        })
     }
 
     /// The image with this name.
@@ -41,7 +78,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn image(&self, name: &str) -> Result<Option<ImageRecord>, StoreError> {
-        todo!()
+        let query = format!("SELECT {COLUMNS} FROM images WHERE name = ?1");
+        self.inner().database.read(|connection| {
+            let found = connection.prepare_cached(&query)?.query_row([name], read_row).optional()?;
+            Ok(found.map(|(_, record)| record))
+        })
     }
 
     /// All names and their images, sorted by name.
@@ -49,7 +90,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<(String, ImageRecord)>, StoreError> {
-        todo!()
+        let query = format!("SELECT {COLUMNS} FROM images ORDER BY name");
+        self.inner().database.read(|connection| connection.prepare_cached(&query)?.query_map([], read_row)?.collect())
     }
 
     /// Remembers which manifest a reference of a registry stood for.
@@ -62,7 +104,14 @@ impl Store {
         platform: &Platform,
         manifest: &Digest,
     ) -> Result<(), StoreError> {
-        todo!()
+        let insert =
+            "INSERT OR REPLACE INTO image_references (reference, platform, manifest, seen) VALUES (?1, ?2, ?3, ?4)";
+        let seen = database::to_nanos(SystemTime::now());
+        self.inner().database.write(|transaction| {
+            let parameters = params![reference, platform.to_string(), manifest.as_bytes(), seen];
+            transaction.prepare_cached(insert)?.execute(parameters)?;
+            Ok(())
+        })
     }
 
     /// Which manifest a reference of a registry stood for when it was last seen.
@@ -70,6 +119,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn reference(&self, reference: &str, platform: &Platform) -> Result<Option<Digest>, StoreError> {
-        todo!()
+        let query = "SELECT manifest FROM image_references WHERE reference = ?1 AND platform = ?2";
+        self.inner().database.read(|connection| {
+            let mut query = connection.prepare_cached(query)?;
+            query.query_row([reference, &platform.to_string()], |row| database::digest(row, 0)).optional()
+        })
     }
 }

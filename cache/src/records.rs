@@ -1,15 +1,133 @@
-//! What steps produced.
+//! What steps produced, by key.
 
-use kiln_solver::{Key, Output, Records, Step, StepError};
+use std::sync::PoisonError;
+use std::time::SystemTime;
 
-use crate::Store;
+use kiln_solver::{Digest, Key, Layer, Origin, Output, Records, Step, StepError};
+use rusqlite::{OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use crate::{Store, StoreError, database};
+
+/// A layer in a record.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RecordedLayer {
+    diff_id: Digest,
+    origin: RecordedOrigin,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordedOrigin {
+    Built,
+    Image,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RecordedOutput {
+    Layers(Vec<RecordedLayer>),
+    Local(String),
+}
+
+impl From<&Layer> for RecordedLayer {
+    fn from(layer: &Layer) -> Self {
+        let origin = match layer.origin {
+            Origin::Built => RecordedOrigin::Built,
+            Origin::Image => RecordedOrigin::Image,
+        };
+        Self { diff_id: layer.diff_id, origin }
+    }
+}
+
+impl From<RecordedLayer> for Layer {
+    fn from(layer: RecordedLayer) -> Self {
+        let origin = match layer.origin {
+            RecordedOrigin::Built => Origin::Built,
+            RecordedOrigin::Image => Origin::Image,
+        };
+        Self { diff_id: layer.diff_id, origin }
+    }
+}
+
+impl From<&Output> for RecordedOutput {
+    fn from(output: &Output) -> Self {
+        match output {
+            Output::Layers(layers) => Self::Layers(layers.iter().map(RecordedLayer::from).collect()),
+            Output::Local(name) => Self::Local(name.clone()),
+        }
+    }
+}
+
+impl From<RecordedOutput> for Output {
+    fn from(output: RecordedOutput) -> Self {
+        match output {
+            RecordedOutput::Layers(layers) => Self::Layers(layers.into_iter().map(Layer::from).collect()),
+            RecordedOutput::Local(name) => Self::Local(name),
+        }
+    }
+}
+
+impl Store {
+    fn find_record(&self, key: &Key) -> Result<Option<Vec<Output>>, StoreError> {
+        let text: Option<String> = self.inner().database.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT outputs FROM records WHERE key = ?1")?;
+            query.query_row([key.0.as_bytes()], |row| row.get(0)).optional()
+        })?;
+        // A record that cannot be understood is none: the step runs again.
+        let Some(outputs) = text.and_then(|text| serde_json::from_str::<Vec<RecordedOutput>>(&text).ok()) else {
+            return Ok(None);
+        };
+        let outputs: Vec<Output> = outputs.into_iter().map(Output::from).collect();
+        for output in &outputs {
+            let Output::Layers(layers) = output else { continue };
+            for layer in layers.iter().filter(|layer| layer.origin == Origin::Built) {
+                if !self.is_present(&layer.diff_id)? {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(outputs))
+    }
+
+    /// Whether a layer is here; asks the disk once.
+    fn is_present(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let lock = || self.inner().present.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock().contains(diff_id) {
+            return Ok(true);
+        }
+        let present = self.has_layer(diff_id)?;
+        if present {
+            lock().insert(*diff_id);
+        }
+        Ok(present)
+    }
+
+    fn save_record(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StoreError> {
+        let outputs: Vec<RecordedOutput> = outputs.iter().map(RecordedOutput::from).collect();
+        let outputs =
+            serde_json::to_string(&outputs).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let insert = "INSERT OR REPLACE INTO records (key, step, name, outputs, saved, boot)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let (own, saved) = (step.own_digest(), database::to_nanos(SystemTime::now()));
+        self.inner().database.write(|transaction| {
+            let mut insert = transaction.prepare_cached(insert)?;
+            for key in keys {
+                let (key, own) = (key.0.as_bytes(), own.as_bytes());
+                insert.execute(params![key, own, step.metadata.name, outputs, saved, self.inner().boot])?;
+            }
+            Ok(())
+        })
+    }
+}
 
 impl Records for Store {
+    /// Every layer that a step made must be here; those of images can be fetched again.
     fn find(&self, key: &Key) -> Result<Option<Vec<Output>>, StepError> {
-        todo!()
+        self.find_record(key).map_err(StepError::other)
     }
 
     fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError> {
-        todo!()
+        self.save_record(keys, step, outputs).map_err(StepError::other)
     }
 }

@@ -1,1 +1,62 @@
-//! placeholder
+//! System calls behind safe faces: the one place with unsafe code.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// Maps a whole file for reading.
+pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: only index files are mapped. They are written below `tmp/`, renamed into place and never
+    // written again, so the bytes do not change and the file does not shrink while it is mapped.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Names the current boot of the machine.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Opens a path below a directory: through no symbolic link at all and never above the directory.
+pub(crate) fn open_below(directory: impl AsFd, path: &[u8], flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let path = if path.is_empty() { b"." } else { path };
+    loop {
+        match rustix::fs::openat2(directory.as_fd(), path, flags, Mode::from_raw_mode(mode), resolve) {
+            // The kernel could not rule out a race with a rename somewhere: try again, as openat2(2) says.
+            Err(Errno::AGAIN) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Opens a directory that was named by the store itself.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A path to an entry of an open directory for calls that take no descriptor.
+pub(crate) fn proc_path(directory: impl AsFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+/// Makes what has been written to the file system of this directory survive a power loss.
+pub(crate) fn sync_file_system(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(open_directory(directory)?)?)
+}
+
+/// Random digits for a name that nobody else picks.
+pub(crate) fn random_name() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+}

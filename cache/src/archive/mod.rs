@@ -1,8 +1,15 @@
-//! Tar archives.
+//! Tar archives: written as a pure function of what they hold, read with distrust.
 
+mod blocks;
+mod number;
+mod pax;
 mod reader;
+mod sparse;
+mod writer;
 
+pub(crate) use blocks::{Block, Blocks};
 pub use reader::{ArchiveReader, Member, MemberKind};
+pub(crate) use writer::{Head, end, put_entry, put_padding};
 
 use std::io;
 
@@ -38,3 +45,10 @@ pub enum ArchiveError {
         source: io::Error,
     },
 }
+
+/// The prefix of a whiteout's name.
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+/// The name that makes a directory opaque.
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What extended attributes are called in PAX headers.
+const XATTR: &[u8] = b"SCHILY.xattr.";

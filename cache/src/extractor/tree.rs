@@ -1,0 +1,224 @@
+//! A layer in memory while it is unpacked.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::io;
+
+use crate::archive::ArchiveError;
+use crate::index::{Builder, EntryKind, Record, join};
+
+/// As many symbolic links as Linux follows on one path.
+const MOST_LINKS: usize = 40;
+/// The longest path that Linux takes, without the NUL.
+const LONGEST_PATH: usize = 4095;
+
+/// Names a node of a [`Tree`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct NodeId(usize);
+
+/// The root of every tree.
+pub(super) const ROOT: NodeId = NodeId(0);
+
+struct Node {
+    parent: NodeId,
+    name: Vec<u8>,
+    /// Its path and content of a link's target are left empty until the end.
+    record: Record,
+    children: BTreeMap<Vec<u8>, NodeId>,
+    /// Names of one file have the same number.
+    file: usize,
+}
+
+/// The tree. Nodes that were removed stay, unreachable, until the end.
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+}
+
+/// What becomes of the end of a path that does not exist.
+enum Missing<'a> {
+    Make(&'a mut dyn FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()>),
+    Fail,
+}
+
+impl Tree {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        let record = Record::new(Vec::new(), EntryKind::Directory { opaque: false }, 0o755);
+        Self { nodes: vec![Node { parent: ROOT, name: Vec::new(), record, children: BTreeMap::new(), file: 0 }] }
+    }
+
+    /// What is at a node.
+    pub(super) fn record(&self, node: NodeId) -> &Record {
+        &self.nodes[node.0].record
+    }
+
+    /// Changes what is at a node, keeping what is below it.
+    pub(super) fn replace_record(&mut self, node: NodeId, record: Record) {
+        self.nodes[node.0].record = record;
+    }
+
+    /// Makes a directory hide what lower layers have there.
+    pub(super) fn set_opaque(&mut self, node: NodeId) {
+        self.nodes[node.0].record.kind = EntryKind::Directory { opaque: true };
+    }
+
+    /// The node of this name in a directory.
+    pub(super) fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.nodes[directory.0].children.get(name).copied()
+    }
+
+    /// Adds something that is not there.
+    pub(super) fn insert(&mut self, parent: NodeId, name: &[u8], record: Record) -> NodeId {
+        let file = self.nodes.len();
+        self.insert_node(parent, name, record, file)
+    }
+
+    /// Adds one more name of something.
+    pub(super) fn insert_link(&mut self, parent: NodeId, name: &[u8], to: NodeId) -> NodeId {
+        let Node { record, file, .. } = &self.nodes[to.0];
+        let (record, file) = (record.clone(), *file);
+        self.insert_node(parent, name, record, file)
+    }
+
+    fn insert_node(&mut self, parent: NodeId, name: &[u8], record: Record, file: usize) -> NodeId {
+        let node = NodeId(self.nodes.len());
+        self.nodes.push(Node { parent, name: name.to_vec(), record, children: BTreeMap::new(), file });
+        self.nodes[parent.0].children.insert(name.to_vec(), node);
+        node
+    }
+
+    /// Takes something out, with all below it.
+    pub(super) fn remove(&mut self, parent: NodeId, name: &[u8]) {
+        self.nodes[parent.0].children.remove(name);
+    }
+
+    /// The path of a node.
+    pub(super) fn path(&self, node: NodeId) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != ROOT {
+            names.push(&self.nodes[at.0].name[..]);
+            at = self.nodes[at.0].parent;
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// The directory at the end of this path, symbolic links followed. `make` makes a missing one on disk; its
+    /// last argument tells whether it takes the place of a whiteout.
+    pub(super) fn find_directory(
+        &mut self,
+        components: &[&[u8]],
+        path: &[u8],
+        mut make: impl FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()>,
+    ) -> Result<NodeId, ArchiveError> {
+        match self.descend(components, &mut Missing::Make(&mut make)) {
+            Ok(Some(node)) => Ok(node),
+            Ok(None) => Err(ArchiveError::Refused { path: path.to_vec(), reason: "its directory does not exist" }),
+            Err(Stop::Refused(reason)) => Err(ArchiveError::Refused { path: path.to_vec(), reason }),
+            Err(Stop::Io(source)) => Err(ArchiveError::Unpack { path: path.to_vec(), source }),
+        }
+    }
+
+    /// The directory at the end of this path, if there is one.
+    pub(super) fn look_up_directory(&mut self, components: &[&[u8]]) -> Option<NodeId> {
+        self.descend(components, &mut Missing::Fail).ok().flatten()
+    }
+
+    fn descend(&mut self, components: &[&[u8]], missing: &mut Missing<'_>) -> Result<Option<NodeId>, Stop> {
+        let mut rest: Vec<Vec<u8>> = components.iter().rev().map(|component| component.to_vec()).collect();
+        let mut at = ROOT;
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == b".." {
+                at = self.nodes[at.0].parent;
+                continue;
+            }
+            let child = self.child(at, &name);
+            match child.map(|child| (child, self.record(child).kind)) {
+                Some((child, EntryKind::Directory { .. })) => at = child,
+                Some((child, EntryKind::Symlink)) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Stop::Refused("there are too many symbolic links on its way"));
+                    }
+                    let target = &self.record(child).target;
+                    if target.first() == Some(&b'/') {
+                        at = ROOT;
+                    }
+                    let parts = target.rsplit(|byte| *byte == b'/');
+                    let parts: Vec<_> = parts.filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec).collect();
+                    rest.extend(parts);
+                }
+                None | Some((_, EntryKind::Whiteout)) => match missing {
+                    Missing::Fail => return Ok(None),
+                    Missing::Make(make) => {
+                        if self.path(at).len() + name.len() >= LONGEST_PATH {
+                            return Err(Stop::Refused("its path is too long"));
+                        }
+                        let replaces = child.is_some();
+                        make(self, at, &name, replaces).map_err(Stop::Io)?;
+                        let kind = EntryKind::Directory { opaque: replaces };
+                        at = self.insert(at, &name, Record::new(Vec::new(), kind, 0o755));
+                    }
+                },
+                Some(_) => return Err(Stop::Refused("something on its way is not a directory")),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Visits every directory but the root after all that is in it.
+    pub(super) fn directories_inside_out<E>(
+        &self,
+        mut visit: impl FnMut(&[u8], &Record) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut directories = Vec::new();
+        self.walk(|path, node| {
+            if matches!(node.record.kind, EntryKind::Directory { .. }) {
+                directories.push((path.to_vec(), node));
+            }
+        });
+        directories.iter().rev().try_for_each(|(path, node)| visit(path, &node.record))
+    }
+
+    /// The records of the index. The first name of a file in order is the file, the others are its hard links.
+    pub(super) fn into_builder(self) -> Builder {
+        let mut builder = Builder::default();
+        let mut first_names: HashMap<usize, Vec<u8>> = HashMap::new();
+        self.walk(|path, node| {
+            let mut record = node.record.clone();
+            record.path = path.to_vec();
+            if record.kind == EntryKind::File {
+                match first_names.get(&node.file) {
+                    Some(first) => {
+                        record.kind = EntryKind::HardLink;
+                        record.target.clone_from(first);
+                    }
+                    None => drop(first_names.insert(node.file, path.to_vec())),
+                }
+            }
+            builder.push(record);
+        });
+        builder
+    }
+
+    /// Visits every node but the root in the order of the index.
+    fn walk<'t>(&'t self, mut visit: impl FnMut(&[u8], &'t Node)) {
+        let mut waiting: Vec<(Vec<u8>, NodeId)> = Vec::new();
+        let push_children = |waiting: &mut Vec<_>, path: &[u8], node: &Node| {
+            waiting.extend(node.children.iter().rev().map(|(name, child)| (join(path, name), *child)));
+        };
+        push_children(&mut waiting, &[], &self.nodes[ROOT.0]);
+        while let Some((path, node)) = waiting.pop() {
+            let node = &self.nodes[node.0];
+            visit(&path, node);
+            push_children(&mut waiting, &path, node);
+        }
+    }
+}
+
+enum Stop {
+    Refused(&'static str),
+    Io(io::Error),
+}
