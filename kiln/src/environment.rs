@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_store_is_where_it_should_be() {
-        let cases: [(Option<&str>, bool, &[(&str, &str)], &str); 6] = [
+        type Variables<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Option<&str>, bool, Variables<'_>, &str); 6] = [
             (Some("/a"), true, &[("KILN_ROOT", "/b")], "/a"),
             (None, true, &[("KILN_ROOT", "/b"), ("HOME", "/root")], "/b"),
             (None, true, &[("HOME", "/root"), ("KILN_ROOT", "")], "/var/lib/kiln"),

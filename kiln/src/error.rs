@@ -101,17 +101,20 @@ impl fmt::Display for CliError {
 impl Error for CliError {}
 
 /// The messages of an error and of its causes in one line. A cause that the message above it quotes already
-/// is not said twice.
+/// is not said twice, and what the operating system says is put as the rest is.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    let mut current = Some(error);
+    while let Some(error) = current {
         let message = error.to_string();
-        if !text.contains(&message) {
+        let plain = error.downcast_ref::<std::io::Error>().map_or_else(|| message.clone(), plain_io);
+        if text.contains(&message) {
+            text = text.replace(&message, &plain);
+        } else if !text.contains(&plain) {
             text.push_str(": ");
-            text.push_str(&message);
+            text.push_str(&plain);
         }
-        cause = error.source();
+        current = error.source();
     }
     text
 }
@@ -162,6 +165,24 @@ mod tests {
     fn causes_are_said_once() {
         let error = Layered("outer: inner", Some(Box::new(Layered("inner", Some(Box::new(Layered("root", None)))))));
         assert_eq!(chain(&error), "outer: inner: root");
+    }
+
+    #[test]
+    fn system_errors_are_put_as_the_rest_is() {
+        #[derive(Debug)]
+        struct Failed(std::io::Error);
+        impl fmt::Display for Failed {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "cannot write `x`: {}", self.0)
+            }
+        }
+        impl Error for Failed {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Failed(std::io::Error::from_raw_os_error(28));
+        assert_eq!(chain(&error), "cannot write `x`: no space left on device");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use kiln_cache::{Compression as LayerCompression, ImageRecord};
 use kiln_image::export::{self, Destination as Place, ImageOptions, LocalOptions};
-use kiln_image::{ImageError, Images, Reference};
+use kiln_image::{Images, Reference};
 use kiln_solver::{Cancel, Layer};
 
 use super::output::{ArchiveDestination, Compression, Destination, ImageFormat, Output};
@@ -66,7 +66,9 @@ impl Exporter<'_> {
                         ArchiveDestination::File(path) => Some(path),
                         ArchiveDestination::Stdout => None,
                     };
-                    with_archive(path, |place| export::tar(self.images, layers, place, self.cancel))?;
+                    with_archive(path, |place| {
+                        export::tar(self.images, layers, place, self.cancel).map_err(|error| image_error(&error))
+                    })?;
                     self.progress.note(group, "sending tarball done");
                 }
             }
@@ -82,12 +84,15 @@ impl Exporter<'_> {
         destination: &Destination,
     ) -> Result<kiln_solver::Digest, CliError> {
         let options = ImageOptions { names: self.names.to_vec(), compression: layer_compression(compression) };
-        let write = |place: Place<'_>| match format {
-            ImageFormat::Oci => export::oci(self.images, image, &options, place, self.cancel),
-            ImageFormat::Docker => export::docker(self.images, image, &options, place, self.cancel),
+        let write = match format {
+            ImageFormat::Oci => export::oci,
+            ImageFormat::Docker => export::docker,
+        };
+        let write = |place: Place<'_>| {
+            write(self.images, image, &options, place, self.cancel).map_err(|error| image_error(&error))
         };
         match destination {
-            Destination::Directory(path) => write(Place::Directory(path.clone())).map_err(|error| image_error(&error)),
+            Destination::Directory(path) => write(Place::Directory(path.clone())),
             Destination::File(path) => with_archive(Some(path), write),
             Destination::Stdout => with_archive(None, write),
         }
@@ -112,19 +117,17 @@ impl Exporter<'_> {
 /// Runs `write` with the file of this path, or with standard output where there is none.
 fn with_archive<T>(
     path: Option<&PathBuf>,
-    write: impl FnOnce(Place<'_>) -> Result<T, ImageError>,
+    write: impl FnOnce(Place<'_>) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let result = match path {
-        Some(path) => write(Place::File(path.clone())),
-        None => {
-            // Not `Stdout`, which would look for the ends of lines in the archive.
-            let stdout = std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| {
-                CliError::environment(format!("cannot write to stdout: {}", error::plain_io(&error)))
-            })?;
-            write(Place::Stream(&mut File::from(stdout)))
-        }
+    let Some(path) = path else {
+        // Not `Stdout`, which would look for the ends of lines in the archive.
+        let stdout = std::io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| CliError::environment(format!("cannot write to stdout: {}", error::plain_io(&error))))?;
+        return write(Place::Stream(&mut File::from(stdout)));
     };
-    result.map_err(|error| image_error(&error))
+    write(Place::File(path.clone()))
 }
 
 fn layer_compression(compression: Compression) -> Option<LayerCompression> {
