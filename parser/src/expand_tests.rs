@@ -54,6 +54,7 @@ fn values() {
         ("$1x", "x"),
         ("${1}", ""),
         ("$$a", "a"),
+        ("$½", "$½"),
         ("${NULL:-x}${NULL-x}${UNSET:-y}${UNSET-z}", "xyz"),
         ("${PWD:+x}${NULL:+x}${NULL+y}${UNSET:+z}${UNSET+z}", "xy"),
         ("${PWD:?no}${PWD?no}${NULL?no}", "/home/home"),
@@ -286,7 +287,7 @@ impl Slow<'_> {
         let length = match self.rest.first() {
             Some(c) if special(c) => 1,
             Some(c) if c.is_ascii_digit() => self.rest.iter().take_while(|c| c.is_ascii_digit()).count(),
-            _ => self.rest.iter().take_while(|c| c.is_alphanumeric() || **c == '_').count(),
+            _ => self.rest.iter().take_while(|c| c.is_alphabetic() || c.is_ascii_digit() || **c == '_').count(),
         };
         let (name, rest) = self.rest.split_at(length);
         self.rest = rest;

@@ -196,6 +196,10 @@ fn wrong_value(name: &str, usage: Use, flag: &RawFlag<'_>) -> Option<Diagnostic>
 fn unknown(keyword: Keyword, flag: &RawFlag<'_>) -> Diagnostic {
     let name = &flag.name;
     let problem = Diagnostic::error(format!("`{}` has no flag `--{name}`", keyword.name())).code("unknown-flag");
+    if matches!(keyword, Keyword::Cmd | Keyword::Entrypoint) {
+        let hint = format!("the JSON form takes it as an argument: `{} [\"{}\"]`", keyword.name(), flag.text);
+        return problem.label("unknown flag").hint(hint);
+    }
     let own = known(keyword).iter().map(|(name, _)| *name);
     if let Some(near) = suggest::nearest(name, own) {
         return problem.label("unknown flag").hint(format!("did you mean `--{near}`?"));

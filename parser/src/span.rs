@@ -45,5 +45,5 @@ impl<T> Spanned<T> {
 }
 
 /// A piece of an instruction as written: variables not expanded and quotes kept, but continuations joined. So it
-/// may be shorter than its span.
+/// may be shorter than its span. The value of a flag is without its quotes, as Docker takes it.
 pub type Word = Spanned<String>;

@@ -325,8 +325,8 @@ impl<'a> Machine<'a> {
         if let Some(special) = self.input.next_if(special) {
             return special.to_string();
         }
-        let digits = self.input.peek().is_some_and(|c| c.is_numeric());
-        let belongs = |c: &char| if digits { c.is_numeric() } else { c.is_alphanumeric() || *c == '_' };
+        let digits = self.input.peek().is_some_and(char::is_ascii_digit);
+        let belongs = |c: &char| c.is_ascii_digit() || (!digits && (c.is_alphabetic() || *c == '_'));
         while let Some(character) = self.input.next_if(belongs) {
             name.push(character);
         }
