@@ -6,7 +6,7 @@ use kiln_cache::{ImageRecord, Store};
 use kiln_solver::Layer;
 
 use crate::ImageError;
-use crate::spec::Image;
+use crate::spec::{History, Image, format_time, parse_time};
 
 /// An image that was put together.
 #[derive(Clone, Debug)]
@@ -35,5 +35,65 @@ pub fn assemble(
     layers: &[Layer],
     fixed: Option<SystemTime>,
 ) -> Result<Assembled, ImageError> {
-    todo!()
+    let times = layer_times(store, layers)?;
+    let mut image = image.clone();
+    fit_history(&mut image, layers.len());
+    date_history(&mut image, &times);
+    if let Some(fixed) = fixed {
+        hold_back(&mut image.history, fixed);
+    }
+    image.created = image.history.iter().rev().find_map(|entry| entry.created.clone());
+    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    // A document of plain maps, lists and texts always has a JSON form.
+    let config = serde_json::to_vec(&image).unwrap_or_default();
+    let id = store.put_blob(&config)?;
+    let record = ImageRecord { id, layers: layers.to_vec(), platform: image.platform(), tagged: SystemTime::now() };
+    Ok(Assembled { record, image, config })
+}
+
+/// When each layer was made; `None` for one of a base that nobody needed yet.
+fn layer_times(store: &Store, layers: &[Layer]) -> Result<Vec<Option<String>>, ImageError> {
+    let time = |layer: &Layer| Ok(store.layer(&layer.diff_id)?.map(|layer| format_time(layer.created())));
+    layers.iter().map(time).collect()
+}
+
+/// Makes as many entries stand for a layer as there are layers. The history of a base image may have fewer
+/// (tools that flatten images leave it out) or more; its part is what gets mended, never the build's own.
+fn fit_history(image: &mut Image, layers: usize) {
+    let own_part = image.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |last| last + 1);
+    let entries = image.history.iter().filter(|entry| !entry.empty_layer).count();
+    if entries < layers {
+        let created = image.created.clone();
+        let filler = History { created, comment: "layer without history".to_owned(), ..History::default() };
+        image.history.splice(own_part..own_part, vec![filler; layers - entries]);
+    }
+    let (base, own) = image.history.split_at_mut(own_part);
+    let surplus = entries.saturating_sub(layers);
+    let with_layer = base.iter_mut().rev().chain(own.iter_mut().rev()).filter(|entry| !entry.empty_layer);
+    with_layer.take(surplus).for_each(|entry| entry.empty_layer = true);
+}
+
+/// Fills in the times that are absent: that of the layer, or else of the entry before, or else of the first one
+/// that has any. An image without any time at all is as old as its base.
+fn date_history(image: &mut Image, times: &[Option<String>]) {
+    let mut times = times.iter();
+    for entry in &mut image.history {
+        let own = if entry.empty_layer { None } else { times.next().cloned().flatten() };
+        entry.created = entry.created.take().or(own);
+    }
+    let epoch = || format_time(SystemTime::UNIX_EPOCH);
+    let first = image.history.iter().find_map(|entry| entry.created.clone());
+    let mut before = first.or_else(|| image.created.clone()).unwrap_or_else(epoch);
+    for entry in &mut image.history {
+        before = entry.created.get_or_insert(before).clone();
+    }
+}
+
+/// Makes nothing younger than a time.
+fn hold_back(history: &mut [History], fixed: SystemTime) {
+    for created in history.iter_mut().filter_map(|entry| entry.created.as_mut()) {
+        if parse_time(created).is_none_or(|time| time > fixed) {
+            *created = format_time(fixed);
+        }
+    }
 }

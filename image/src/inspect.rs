@@ -1,16 +1,41 @@
 //! What commands such as `kiln images`, `inspect` and `history` ask about images of the store.
 
-use kiln_cache::{ImageRecord, Store};
+use kiln_cache::{EntryKind, ImageRecord, Store, StoredLayer};
 
-use crate::ImageError;
+use crate::registry::CONFIG_LIMIT;
 use crate::spec::Image;
+use crate::{ImageError, Reference, documents};
 
-/// The image that a name or the beginning of an id means.
+/// The image that a name or the beginning of an id means. Names come first.
 ///
 /// # Errors
 /// When there is none, or the id is ambiguous.
 pub fn find(store: &Store, name: &str) -> Result<ImageRecord, ImageError> {
-    todo!()
+    if let Ok(reference) = Reference::parse(name)
+        && let Some(record) = store.image(&reference.to_string())?
+    {
+        return Ok(record);
+    }
+    let nothing = || ImageError::NoImage(name.to_owned());
+    let prefix = name.strip_prefix("sha256:").unwrap_or(name).to_ascii_lowercase();
+    if prefix.is_empty() {
+        return Err(nothing());
+    }
+    let images = store.images()?.into_iter().map(|(_, record)| record);
+    let mut matching = images.filter(|record| record.id.hex().starts_with(&prefix));
+    let first = matching.next().ok_or_else(nothing)?;
+    match matching.find(|record| record.id != first.id) {
+        Some(_) => Err(ImageError::AmbiguousId(name.to_owned())),
+        None => Ok(first),
+    }
+}
+
+/// The bytes of an image's config.
+///
+/// # Errors
+/// When it is not in the store any more.
+pub fn config_bytes(store: &Store, image: &ImageRecord) -> Result<Vec<u8>, ImageError> {
+    store.read_blob(&image.id, CONFIG_LIMIT)?.ok_or(ImageError::LostBlob { what: "config", digest: image.id })
 }
 
 /// The config of an image.
@@ -18,15 +43,19 @@ pub fn find(store: &Store, name: &str) -> Result<ImageRecord, ImageError> {
 /// # Errors
 /// When it is not in the store any more, or is malformed.
 pub fn config(store: &Store, image: &ImageRecord) -> Result<Image, ImageError> {
-    todo!()
+    documents::read_config(&config_bytes(store, image)?, &image.id.to_string())
 }
 
-/// The size of each layer unpacked, in bytes; `None` for one that was never fetched.
+/// The size of the files of each layer, in bytes; `None` for a layer that was never fetched.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn layer_sizes(store: &Store, image: &ImageRecord) -> Result<Vec<Option<u64>>, ImageError> {
-    todo!()
+    let size = |layer: StoredLayer| {
+        let files = layer.index().entries().filter(|entry| entry.kind == EntryKind::File);
+        files.map(|file| file.size).sum()
+    };
+    image.layers.iter().map(|layer| Ok(store.layer(&layer.diff_id)?.map(size))).collect()
 }
 
 /// The sum of the sizes of the layers that are here, in bytes.
@@ -34,5 +63,5 @@ pub fn layer_sizes(store: &Store, image: &ImageRecord) -> Result<Vec<Option<u64>
 /// # Errors
 /// When the store cannot be read.
 pub fn size(store: &Store, image: &ImageRecord) -> Result<u64, ImageError> {
-    todo!()
+    Ok(layer_sizes(store, image)?.into_iter().flatten().sum())
 }

@@ -1,18 +1,34 @@
 //! Writing images out: archives for other tools, or the bare files.
+//!
+//! [`package`] makes the documents of an image, [`sink`] writes named files into a tar archive or a directory,
+//! [`output`] is a file that appears whole or not at all, and [`tree`] writes the files of an image to disk.
+
+mod local;
+mod output;
+mod package;
+mod sink;
+mod tree;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kiln_cache::{Compression, ImageRecord};
+use kiln_cache::{Compression, ImageRecord, StoredLayer, View};
 use kiln_solver::{Cancel, Digest, Layer};
 
 use crate::{ImageError, Images, Reference};
+use output::Output;
+use package::{Package, Vocabulary};
+use sink::{ArchiveSink, DirectorySink};
 
 /// Where an export goes.
 pub enum Destination<'a> {
     /// A file, written beside and renamed.
     File(PathBuf),
-    /// A directory, merged with what is there.
+    /// A directory. One that does not exist yet appears when it is complete; one that does gets the image
+    /// added.
     Directory(PathBuf),
     /// A stream, such as standard output.
     Stream(&'a mut (dyn Write + Send)),
@@ -45,7 +61,8 @@ pub fn oci(
     destination: Destination<'_>,
     cancel: &Cancel,
 ) -> Result<Digest, ImageError> {
-    todo!()
+    let package = Package::make(images, image, options, Vocabulary::Oci, cancel)?;
+    write(&package, destination, cancel)
 }
 
 /// Writes an archive for `docker load`, which is an OCI image layout as well. Returns the digest of the manifest.
@@ -59,7 +76,8 @@ pub fn docker(
     destination: Destination<'_>,
     cancel: &Cancel,
 ) -> Result<Digest, ImageError> {
-    todo!()
+    let package = Package::make(images, image, options, Vocabulary::Docker, cancel)?;
+    write(&package, destination, cancel)
 }
 
 /// Writes the files of these layers as one tar archive, to a file or stream.
@@ -67,10 +85,24 @@ pub fn docker(
 /// # Errors
 /// When a layer cannot be had, or the destination cannot be written.
 pub fn tar(images: &Images, layers: &[Layer], destination: Destination<'_>, cancel: &Cancel) -> Result<(), ImageError> {
-    todo!()
+    let view = View::new(stored(images, layers, cancel)?);
+    match destination {
+        Destination::File(path) => {
+            let mut output = Output::create(&path)?;
+            view.write_archive(&mut output).map_err(|error| output.explain(error.into()))?;
+            output.finish()
+        }
+        Destination::Stream(stream) => {
+            view.write_archive(stream)?;
+            stream.flush().map_err(ImageError::Output)
+        }
+        Destination::Directory(path) => Err(not_a_file(&path)),
+    }
 }
 
-/// Writes the files of these layers into a directory.
+/// Writes the files of these layers into a directory. One that does not exist yet appears when it is complete.
+/// Into one that does, they are merged: files of the same name are replaced, others stay, and no symbolic link
+/// in it is followed.
 ///
 /// # Errors
 /// When a layer cannot be had, or the directory cannot be written.
@@ -81,5 +113,31 @@ pub fn local(
     options: LocalOptions,
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    todo!()
+    let view = View::new(stored(images, layers, cancel)?);
+    local::write(&view, directory, options, cancel)
+}
+
+fn write(package: &Package, destination: Destination<'_>, cancel: &Cancel) -> Result<Digest, ImageError> {
+    match destination {
+        Destination::File(path) => {
+            let mut output = Output::create(&path)?;
+            let written = package.write(&mut ArchiveSink::new(&mut output), cancel);
+            written.map_err(|error| output.explain(error))?;
+            output.finish()?;
+        }
+        Destination::Stream(stream) => package.write(&mut ArchiveSink::new(stream), cancel)?,
+        Destination::Directory(path) => DirectorySink::fill(&path, |sink| package.write(sink, cancel))?,
+    }
+    Ok(package.digest())
+}
+
+fn stored(images: &Images, layers: &[Layer], cancel: &Cancel) -> Result<Vec<StoredLayer>, ImageError> {
+    images.ensure(layers, cancel)?;
+    let find = |layer: &Layer| images.store().layer(&layer.diff_id)?.ok_or(ImageError::LostLayer(layer.diff_id));
+    layers.iter().map(find).collect()
+}
+
+fn not_a_file(path: &Path) -> ImageError {
+    let reason = "an archive of files goes to a file or stream, not into a directory".to_owned();
+    ImageError::Export { path: path.to_owned(), reason }
 }

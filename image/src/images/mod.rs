@@ -124,9 +124,8 @@ impl Images {
     /// Makes sure that a blob of each of these layers is in the store, without unpacking those that are not.
     /// Layers that were made here are left to be compressed.
     pub(crate) fn ensure_blobs(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), ImageError> {
-        let present = |layer: &Layer| {
-            Ok(layer.origin == Origin::Built || self.store().known_blob(&layer.diff_id)?.is_some())
-        };
+        let present =
+            |layer: &Layer| Ok(layer.origin == Origin::Built || self.store().known_blob(&layer.diff_id)?.is_some());
         fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_blob(layer, cancel).map(drop))
     }
 

@@ -51,11 +51,8 @@ pub(crate) struct Registries {
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) digest: Digest,
     /// What the registry says that it is; empty where it says nothing of use.
     pub(crate) media_type: String,
-    /// Which registry or mirror sent it.
-    pub(crate) source: String,
 }
 
 impl Registries {
@@ -88,7 +85,7 @@ impl Registries {
                     return Err(ImageError::WrongDigest { what: "manifest", source_name, expected, found: digest });
                 }
             }
-            Ok(Fetched { bytes, digest, media_type, source: endpoint.name.clone() })
+            Ok(Fetched { bytes, media_type })
         })
     }
 
