@@ -19,7 +19,8 @@ pub(crate) struct SourceFile {
 /// All of these, one after the other.
 pub(crate) fn render(diagnostics: &[Diagnostic], file: &SourceFile, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &renderer)).collect()
+    let rendered: Vec<_> = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &renderer)).collect();
+    rendered.join("\n")
 }
 
 /// Whether the build cannot go on.

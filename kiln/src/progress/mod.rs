@@ -84,8 +84,8 @@ impl Progress {
         self.with(Plain::finish);
     }
 
-    fn output(&self, group: Group, bytes: &[u8]) {
-        self.with(|plain, now| plain.output(now, group, bytes));
+    fn output(&self, group: Group, stream: LogStream, bytes: &[u8]) {
+        self.with(|plain, now| plain.output(now, group, stream, bytes));
     }
 
     fn tail(&self, group: Group) -> Vec<String> {
@@ -179,8 +179,8 @@ impl Observer for Steps<'_> {
         self.progress.end(self.group(id), &End::Cached);
     }
 
-    fn log(&self, id: StepId, _stream: LogStream, bytes: &[u8]) {
-        self.progress.output(self.group(id), bytes);
+    fn log(&self, id: StepId, stream: LogStream, bytes: &[u8]) {
+        self.progress.output(self.group(id), stream, bytes);
     }
 
     fn finished(&self, id: StepId) {

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use kiln_solver::LogStream;
+
 use super::text::{LineBuffer, clean};
 
 /// For how long one group may keep the others from being seen.
@@ -43,7 +45,8 @@ pub(crate) enum End {
 struct State {
     name: String,
     started: Duration,
-    output: LineBuffer,
+    /// Of standard output and standard error, which may come in pieces of lines each.
+    output: [LineBuffer; 2],
     tail: VecDeque<String>,
     ended: bool,
     shown: Shown,
@@ -74,7 +77,7 @@ impl Plain {
         self.groups.push(State {
             name: clean(name),
             started: now,
-            output: LineBuffer::default(),
+            output: Default::default(),
             tail: VecDeque::new(),
             ended: false,
             shown: Shown::Not(String::new()),
@@ -84,8 +87,8 @@ impl Plain {
     }
 
     /// Bytes that the step of a group printed, whole lines or not.
-    pub(crate) fn output(&mut self, now: Duration, group: Group, bytes: &[u8]) {
-        let lines = self.groups[group.0].output.push(bytes);
+    pub(crate) fn output(&mut self, now: Duration, group: Group, stream: LogStream, bytes: &[u8]) {
+        let lines = self.groups[group.0].output[stream as usize].push(bytes);
         self.output_lines(now, group, lines);
     }
 
@@ -114,7 +117,7 @@ impl Plain {
     pub(crate) fn end(&mut self, now: Duration, group: Group, end: &End) {
         let state = &mut self.groups[group.0];
         let seconds = now.saturating_sub(state.started).as_secs_f64();
-        let rest = state.output.finish();
+        let rest: Vec<String> = state.output.iter_mut().filter_map(LineBuffer::finish).collect();
         self.output_lines(now, group, rest);
         let number = group.0 + 1;
         self.groups[group.0].ended = true;
@@ -251,8 +254,8 @@ mod tests {
         let first = plain.start(at(0), "[1/2] FROM scratch");
         plain.end(at(0), first, &End::Cached);
         let second = plain.start(at(10), "[2/2] RUN make");
-        plain.output(at(133), second, b"compiling\nlink");
-        plain.output(at(1444), second, b"ing\nno end of line");
+        plain.output(at(133), second, LogStream::Stdout, b"compiling\nlink");
+        plain.output(at(1444), second, LogStream::Stdout, b"ing\nno end of line");
         plain.end(at(2210), second, &End::Done);
         let third = plain.start(at(2300), "exporting to image");
         plain.note(at(2301), third, "naming to docker.io/library/app:1.0 done");
@@ -280,12 +283,12 @@ mod tests {
         let first = plain.start(at(0), "first");
         let second = plain.start(at(1), "second");
         let third = plain.start(at(2), "third");
-        plain.output(at(100), second, b"from the second\n");
-        plain.output(at(101), first, b"from the first\n");
+        plain.output(at(100), second, LogStream::Stdout, b"from the second\n");
+        plain.output(at(101), first, LogStream::Stdout, b"from the first\n");
         plain.end(at(102), third, &End::Done);
         assert_eq!(plain.take(), "#1 first\n#1 0.101 from the first\n");
         plain.end(at(200), first, &End::Done);
-        plain.output(at(201), second, b"more\n");
+        plain.output(at(201), second, LogStream::Stdout, b"more\n");
         plain.end(at(300), second, &End::Failed("no".to_owned()));
         insta::assert_snapshot!(plain.take(), @r"
         #1 DONE 0.2s
@@ -306,11 +309,11 @@ mod tests {
         let mut plain = Plain::default();
         let first = plain.start(at(0), "first");
         let second = plain.start(at(10), "second");
-        plain.output(at(20), second, b"hello\n");
+        plain.output(at(20), second, LogStream::Stdout, b"hello\n");
         assert!(plain.tick(at(400)));
         assert_eq!(plain.take(), "#1 first\n");
         assert!(!plain.tick(at(510)));
-        plain.output(at(600), first, b"still here\n");
+        plain.output(at(600), first, LogStream::Stdout, b"still here\n");
         plain.end(at(700), second, &End::Cancelled);
         insta::assert_snapshot!(plain.take(), @r"
         #1 ...
@@ -329,7 +332,7 @@ mod tests {
         let mut plain = Plain::default();
         let _first = plain.start(at(0), "first");
         let second = plain.start(at(0), "second");
-        plain.output(at(1), second, b"last words");
+        plain.output(at(1), second, LogStream::Stdout, b"last words");
         plain.end(at(2), second, &End::Failed("broken".to_owned()));
         plain.finish(at(3));
         assert_eq!(plain.take(), "#1 first\n#1 ...\n\n#2 second\n#2 0.002 last words\n#2 ERROR: broken\n");
@@ -337,11 +340,22 @@ mod tests {
     }
 
     #[test]
+    fn both_streams_keep_their_lines_whole() {
+        let mut plain = Plain::default();
+        let group = plain.start(at(0), "RUN");
+        plain.output(at(1), group, LogStream::Stdout, b"out ");
+        plain.output(at(2), group, LogStream::Stderr, b"err\nor");
+        plain.output(at(3), group, LogStream::Stdout, b"put\n");
+        plain.end(at(4), group, &End::Done);
+        assert_eq!(plain.take(), "#1 RUN\n#1 0.002 err\n#1 0.003 out put\n#1 0.004 or\n#1 DONE 0.0s\n");
+    }
+
+    #[test]
     fn the_tail_is_bounded() {
         let mut plain = Plain::default();
         let group = plain.start(at(0), "loud");
         for line in 0..1000 {
-            plain.output(at(0), group, format!("{line}\n").as_bytes());
+            plain.output(at(0), group, LogStream::Stdout, format!("{line}\n").as_bytes());
         }
         assert_eq!(plain.tail(group).count(), TAIL);
         assert_eq!(plain.tail(group).last(), Some("0.000 999"));
