@@ -99,7 +99,7 @@ fn no_process_outlives_its_step() {
     let world = World::new();
     let project = world.project(&[(
         "Dockerfile",
-        "FROM busybox\nRUN nohup sleep 91827364 > /dev/null 2>&1 & echo started\nRUN ! ps | grep 91827364 | grep -v grep\n",
+        "FROM busybox\nRUN sleep 91827364 > /dev/null 2>&1 & echo started\nRUN ! ps | grep 91827364 | grep -v grep\n",
     )]);
     world.build(&project).succeeds();
     let all = command::run(Command::new("ps").args(["-eo", "args"]));

@@ -265,6 +265,11 @@ impl Kiln {
         self.fails_with(1)
     }
 
+    /// The bare command, to be timed without what [`Running`] adds.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Starts it and returns at once.
     pub fn start(mut self) -> Running {
         let name = format!("{:?}", self.command.get_args().collect::<Vec<_>>());

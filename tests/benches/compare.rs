@@ -1,2 +1,0 @@
-//! Times kiln against buildah.
-fn main() {}

@@ -1,0 +1,92 @@
+//! Times kiln against buildah: the same work, in the same run, one after the other in turns.
+//!
+//! `make bench`, or `cargo bench -p kiln-tests --bench compare -- [--runs N] [--json FILE] [WORKLOAD…]`.
+//! Prints medians and ratios as a table, and writes every single time to `target/bench.json`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a benchmark: a panic is how a failure is told, and its table goes to stdout"
+)]
+
+mod report;
+mod workloads;
+
+use report::Measured;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use workloads::Workload;
+
+/// What was asked for on the command line.
+struct Options {
+    runs: usize,
+    json: PathBuf,
+    workloads: Vec<String>,
+}
+
+fn main() {
+    let Some(options) = options() else { return };
+    let measured: Vec<_> = workloads::all()
+        .into_iter()
+        .filter(|workload| options.workloads.is_empty() || options.workloads.iter().any(|name| name == workload.name))
+        .map(|workload| measure(&workload, options.runs))
+        .collect();
+    assert!(!measured.is_empty(), "no such workload: there are {:?}", names());
+    println!("{}", report::table(&measured));
+    std::fs::write(&options.json, report::json(&measured)).expect("writing the JSON file");
+    println!("every time is in {}", options.json.display());
+}
+
+fn names() -> Vec<&'static str> {
+    workloads::all().iter().map(|workload| workload.name).collect()
+}
+
+/// None where there is nothing to do: `cargo test` runs this without `--bench`.
+fn options() -> Option<Options> {
+    let mut options =
+        Options { runs: 5, json: kiln_tests::run::target_directory().join("bench.json"), workloads: Vec::new() };
+    let mut asked = false;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_else(|| panic!("`{argument}` takes a value"));
+        match argument.as_str() {
+            "--bench" => asked = true,
+            "--runs" => options.runs = value().parse().expect("a number behind `--runs`"),
+            "--json" => options.json = value().into(),
+            name => options.workloads.push(name.to_owned()),
+        }
+    }
+    asked.then_some(options)
+}
+
+/// One warm-up of each, and then so many runs in turns.
+fn measure(workload: &Workload, runs: usize) -> Measured {
+    eprintln!("{}: {}", workload.name, workload.what);
+    let mut pair = (workload.prepare)();
+    let runs = runs.min(workload.most_runs).max(1);
+    let mut measured = Measured::new(workload.name, workload.what, workload.goal);
+    for run in 0..=runs {
+        let (kiln, buildah) = (time(&mut pair.kiln), time(&mut pair.buildah));
+        if run > 0 {
+            measured.kiln.push(kiln);
+            measured.buildah.push(buildah);
+        }
+    }
+    measured
+}
+
+/// The time that a list of commands takes from the start of the first to the end of the last.
+fn time(make: &mut workloads::Make) -> Duration {
+    let mut commands = make();
+    let start = Instant::now();
+    let ended: Vec<_> = commands.iter_mut().map(|command| command.output().expect("starting a command")).collect();
+    let taken = start.elapsed();
+    for (command, output) in commands.iter().zip(&ended) {
+        assert!(output.status.success(), "{}", kiln_tests::command::describe(command as &Command, output));
+    }
+    taken
+}

@@ -1,0 +1,226 @@
+//! The workloads, each made ready for kiln and for buildah.
+
+use kiln_tests::buildah::Buildah;
+use kiln_tests::{Kiln, Project, World, command};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Makes the commands of one run; what it does itself is not timed.
+pub(crate) type Make = Box<dyn FnMut() -> Vec<Command>>;
+
+/// The two sides of a workload.
+pub(crate) struct Pair {
+    pub(crate) kiln: Make,
+    pub(crate) buildah: Make,
+}
+
+/// Some work that both can do.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// What kiln means to need on two cores.
+    pub(crate) goal: Duration,
+    /// More are not worth the wait.
+    pub(crate) most_runs: usize,
+    pub(crate) prepare: fn() -> Pair,
+}
+
+pub(crate) fn all() -> Vec<Workload> {
+    let workload = |name, what, goal, prepare| Workload {
+        name,
+        what,
+        goal: Duration::from_millis(goal),
+        most_runs: usize::MAX,
+        prepare,
+    };
+    let mut all = vec![
+        workload("a", "all cached, ten instructions", 5, all_cached_small),
+        workload("b", "all cached, 20,000 files of 4 KiB", 30, all_cached_large),
+        workload("c", "COPY of those, nothing known of them", 500, cold_copy),
+        workload("cw", "COPY of those again, the context known", 500, warm_copy),
+        workload("d", "thirty RUN true", 150, thirty_runs),
+        workload("e", "four stages of RUN sleep 1", 1040, four_stages),
+        workload("fg", "RUN writing 1 GiB, exported as gzip", 8500, || large_export("gzip")),
+        workload("fz", "RUN writing 1 GiB, exported as zstd", 5500, || large_export("zstd")),
+    ];
+    for large in all.iter_mut().filter(|workload| workload.name.starts_with('f')) {
+        large.most_runs = 3;
+    }
+    all
+}
+
+const TEN_INSTRUCTIONS: &str = "FROM busybox
+ENV one=1
+WORKDIR /app
+RUN echo one > one
+COPY a .
+RUN cat a > two
+COPY b .
+RUN cat b > three
+LABEL four=4
+CMD [\"sh\"]
+";
+
+fn all_cached_small() -> Pair {
+    all_cached(|world| world.project(&[("Dockerfile", TEN_INSTRUCTIONS), ("a", "a\n"), ("b", "b\n")]))
+}
+
+fn all_cached_large() -> Pair {
+    all_cached(many_files)
+}
+
+/// 20,000 files of 4 KiB of noise in 200 directories.
+fn many_files(world: &World) -> Project {
+    let project = world.project(&[("Dockerfile", "FROM busybox\nCOPY . /files\n")]);
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut content = vec![0; 4096];
+    for directory in 0..200 {
+        let path = project.join(&format!("d{directory}"));
+        std::fs::create_dir(&path).unwrap();
+        for file in 0..100 {
+            for word in content.chunks_exact_mut(8) {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                word.copy_from_slice(&noise.to_le_bytes());
+            }
+            std::fs::write(path.join(format!("f{file}")), &content).unwrap();
+        }
+    }
+    project
+}
+
+fn all_cached(make: impl FnOnce(&World) -> Project) -> Pair {
+    let world = World::new();
+    let project = make(&world);
+    let buildah = Buildah::new();
+    world.build(&project).succeeds();
+    command::run(&mut buildah.bud(project.path(), &["--layers"]));
+    let context = project.path().to_owned();
+    Pair {
+        kiln: Box::new(move || vec![world.build(&project).into_command()]),
+        buildah: Box::new(move || vec![buildah.bud(&context, &["--layers"])]),
+    }
+}
+
+/// Runs of the same build without a cache; the base image is there already.
+fn uncached(dockerfile: &str, buildah_options: &'static [&'static str]) -> Pair {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", dockerfile)]);
+    uncached_project(world, project, buildah_options)
+}
+
+fn uncached_project(world: World, project: Project, buildah_options: &'static [&'static str]) -> Pair {
+    let buildah = with_base();
+    fetch_base(&world);
+    let context = project.path().to_owned();
+    Pair {
+        kiln: Box::new(move || vec![world.build(&project).arg("--no-cache").into_command()]),
+        buildah: Box::new(move || {
+            remove_images(&buildah);
+            vec![buildah.bud(&context, &[&["--no-cache", "--layers"], buildah_options].concat())]
+        }),
+    }
+}
+
+fn fetch_base(world: &World) {
+    let base = world.project(&[("Dockerfile", "FROM busybox\nRUN true\n")]);
+    world.build(&base).succeeds();
+}
+
+fn with_base() -> Buildah {
+    let buildah = Buildah::new();
+    command::run(&mut buildah.command(&["pull", "--quiet", "--policy", "always", "busybox"]));
+    buildah
+}
+
+/// So that its storage does not grow from run to run. The base stays.
+fn remove_images(buildah: &Buildah) {
+    let listed = command::run(&mut buildah.command(&["images", "--quiet", "--filter", "dangling=true"]));
+    for id in listed.split_whitespace() {
+        let _ = buildah.command(&["rmi", "--force", id]).output();
+    }
+}
+
+/// Each run has a store that knows the base and nothing else.
+fn cold_copy() -> Pair {
+    let mut world = World::new();
+    let project = many_files(&world);
+    let buildah = with_base();
+    let context = project.path().to_owned();
+    let mut run = 0;
+    Pair {
+        kiln: Box::new(move || {
+            let _ = std::fs::remove_dir_all(world.root());
+            run += 1;
+            let root = world.path().join(format!("root-{run}"));
+            world.set_root(root);
+            fetch_base(&world);
+            vec![world.build(&project).into_command()]
+        }),
+        buildah: Box::new(move || {
+            remove_images(&buildah);
+            vec![buildah.bud(&context, &["--no-cache", "--layers"])]
+        }),
+    }
+}
+
+fn warm_copy() -> Pair {
+    let world = World::new();
+    let project = many_files(&world);
+    uncached_project(world, project, &[])
+}
+
+fn thirty_runs() -> Pair {
+    uncached(&format!("FROM busybox\n{}", "RUN true\n".repeat(30)), &[])
+}
+
+fn four_stages() -> Pair {
+    let mut dockerfile = String::new();
+    for stage in 0..4 {
+        dockerfile += &format!("FROM busybox AS s{stage}\nRUN sleep 1; echo {stage} > /{stage}\n");
+    }
+    dockerfile += "FROM scratch\n";
+    for stage in 0..4 {
+        dockerfile += &format!("COPY --from=s{stage} /{stage} /\n");
+    }
+    uncached(&dockerfile, &["--jobs", "4"])
+}
+
+fn large_export(compression: &'static str) -> Pair {
+    let world = Rc::new(World::new());
+    let project = world
+        .project(&[("Dockerfile", "FROM busybox\nRUN dd if=/dev/urandom of=/noise bs=1M count=1024 2>/dev/null\n")]);
+    let buildah = with_base();
+    fetch_base(&world);
+    let context = project.path().to_owned();
+    let (ours, theirs) = (world.path().join("kiln.tar"), world.path().join("buildah.tar"));
+    let kiln_world = Rc::clone(&world);
+    Pair {
+        kiln: Box::new(move || {
+            remove(&ours);
+            vec![export(&kiln_world, &project, &ours, compression).into_command()]
+        }),
+        buildah: Box::new(move || {
+            let _in_use = &world;
+            remove(&theirs);
+            remove_images(&buildah);
+            let build = buildah.bud(&context, &["--no-cache", "--tag", "noise"]);
+            let mut push = buildah.command(&["push", "--quiet", "--compression-format", compression]);
+            push.arg("--signature-policy").arg(buildah.path().join("policy.json"));
+            push.arg("noise").arg(format!("oci-archive:{}", theirs.display()));
+            vec![build, push]
+        }),
+    }
+}
+
+fn export(world: &World, project: &Project, to: &Path, compression: &str) -> Kiln {
+    let output = format!("type=oci,dest={},compression={compression}", to.display());
+    world.build(project).args(["--no-cache", "-o", &output])
+}
+
+fn remove(path: &PathBuf) {
+    let _ = std::fs::remove_file(path);
+}
