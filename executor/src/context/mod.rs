@@ -32,7 +32,6 @@ use stat_cache::StatCache;
 use walk::Seen;
 
 pub(crate) use listing::{Node, open_file};
-pub(crate) use walk::Directory;
 
 /// A directory that builds read from, seen through a `.dockerignore`.
 pub struct Context {

@@ -104,7 +104,8 @@ fn a_directory_is_listed_once_per_build() {
 #[test]
 fn an_unchanged_file_is_known_and_a_changed_one_is_read() {
     let fixture = Fixture::new(&["file", "other"]);
-    let (file, old) = (fixture.root().join("file"), SystemTime::UNIX_EPOCH + Duration::from_nanos(1_600_000_000_123_456_789));
+    let (file, old) =
+        (fixture.root().join("file"), SystemTime::UNIX_EPOCH + Duration::from_nanos(1_600_000_000_123_456_789));
     stamp(&file, old);
     let first = fixture.open("");
     assert_eq!(digest(&first, "file").unwrap(), Digest::of(b"file"));

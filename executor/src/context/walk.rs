@@ -104,7 +104,10 @@ impl Context {
 
     fn read_directory(&self, path: &[u8], verdict: Verdict) -> Result<Arc<Directory>, ContextError> {
         let failed = |source: io::Error| self.error("read the directory", path, source);
-        let descriptor = listing::open_directory(self.descriptor(), path).map_err(|errno| failed(errno.into()))?;
+        let descriptor = listing::open_directory(self.descriptor(), path).map_err(|errno| match errno {
+            Errno::NOTDIR => self.changed(path),
+            errno => failed(errno.into()),
+        })?;
         let (_, identity) = listing::look_at(&descriptor).map_err(|errno| failed(errno.into()))?;
         let nodes = listing::list(descriptor.as_fd(), &|name, directory| self.wanted(path, name, directory, verdict));
         let nodes = nodes.map_err(failed)?.into_iter().map(Arc::new).collect();

@@ -61,3 +61,6 @@ pub(crate) struct Metadata {
 
 /// The number of a device that is none.
 pub(crate) const NO_DEVICE: Device = Device { major: 0, minor: 0 };
+
+#[cfg(test)]
+mod tests;

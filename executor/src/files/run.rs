@@ -1,6 +1,8 @@
 //! The actions of a file step, one after the other. Those that build on each other make one layer.
 
-use kiln_cache::{StoredLayer, Timestamp, View};
+use std::time::SystemTime;
+
+use kiln_cache::{Store, Timestamp, View};
 use kiln_solver::{Cancel, FileAction, FileActionKind, Job, Layer, Origin, Output};
 
 use super::plan::Plan;
@@ -109,7 +111,7 @@ impl Run<'_> {
         let made = self.made.get_mut(result).ok_or_else(|| malformed("an action refers to a later one"))?;
         let layers = match std::mem::replace(made, Made::Closed(Vec::new())) {
             Made::Closed(layers) => layers,
-            Made::Open(plan) => commit(self.executor, plan, self.job.cancel)?,
+            Made::Open(plan) => commit(self.executor.store(), plan, self.executor.created(), self.job.cancel)?,
         };
         self.made[result] = Made::Closed(layers.clone());
         Ok(layers)
@@ -131,20 +133,21 @@ impl Run<'_> {
     }
 }
 
-fn commit(executor: &Executor, plan: Plan, cancel: &Cancel) -> Result<Vec<Layer>, ExecutorError> {
+/// Writes a plan and makes a layer of it; the layers with the new one on top.
+pub(super) fn commit(store: &Store, plan: Plan, created: SystemTime, cancel: &Cancel) -> Result<Vec<Layer>, FileError> {
     let mut layers = plan.base.clone();
-    let draft = executor.store().begin_layer()?;
-    write::write(plan, &draft, executor.store().whiteouts(), cancel)?;
+    let draft = store.begin_layer()?;
+    write::write(plan, &draft, store.whiteouts(), cancel)?;
     if cancel.is_requested() {
-        return Err(ExecutorError::Cancelled);
+        return Err(FileError::Cancelled);
     }
-    let layer: StoredLayer = draft.commit(executor.created())?;
+    let layer = draft.commit(created)?;
     layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
     Ok(layers)
 }
 
-fn timestamp(time: std::time::SystemTime) -> Timestamp {
-    match time.duration_since(std::time::UNIX_EPOCH) {
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => {
             Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
         }
