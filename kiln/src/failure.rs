@@ -183,6 +183,9 @@ mod tests {
             r#"process "kill" did not complete successfully: killed by signal 9 (SIGKILL) (exit code: 137)"#
         );
         let error = StepError::other("no\x1b[2Jspace\nleft\nhint: make some\nhint: now");
+        let killed = hints(&step, &StepError::ExitCode(137));
+        assert_eq!(killed, ["exit code 137 means that signal 9 (SIGKILL) killed a process"]);
+        assert_eq!(hints(&step, &StepError::ExitCode(1)), [] as [&str; 0]);
         assert_eq!(describe(&step, &error), "nospace left");
         assert_eq!(hints(&step, &error), ["make some", "now"]);
     }

@@ -17,7 +17,7 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 pub(super) fn dockerfile(source: &DockerfileSource) -> Result<SourceFile, CliError> {
     let (name, bytes) = match source {
         DockerfileSource::Stdin => ("<stdin>".to_owned(), read_limited("<stdin>", std::io::stdin().lock())?),
-        DockerfileSource::File(path) => (path.display().to_string(), read_file(path)?),
+        DockerfileSource::File(path) => (shown(path), read_file(path)?),
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
@@ -26,6 +26,11 @@ pub(super) fn dockerfile(source: &DockerfileSource) -> Result<SourceFile, CliErr
     })?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     Ok(SourceFile { name, text })
+}
+
+/// A path as people write it: without `./` in front.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
