@@ -67,6 +67,14 @@ pub(crate) fn hints(step: &Step, error: &StepError) -> Vec<String> {
         (StepError::ExitCode(126), Operation::Exec(_)) => {
             "exit code 126 means that the command was found but cannot be run: is the file executable?"
         }
+        (StepError::ExitCode(code @ 129..=192), Operation::Exec(_)) => {
+            // How a shell reports it.
+            let number = code - 128;
+            return vec![format!(
+                "exit code {code} means that signal {number}{} killed a process",
+                signal_name(number)
+            )];
+        }
         (StepError::Signal(9), Operation::Exec(_)) => "the kernel sends SIGKILL when memory runs out: `dmesg` tells",
         _ => return Vec::new(),
     };

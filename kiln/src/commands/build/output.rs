@@ -120,6 +120,11 @@ impl Attributes {
                 let level = value.parse().map_err(|_| CliError::usage(format!("`{value}` is not a level")))?;
                 self.level = Some(level);
             }
+            "force-compression" if boolean(key, value)? => {
+                return Err(CliError::usage("`force-compression` is not supported in this version")
+                    .hint("layers of a base image stay as they were pulled; those made here follow `compression`"));
+            }
+            "force-compression" => {}
             _ => return Err(CliError::usage(format!("unknown attribute `{key}`"))),
         }
         Ok(())
@@ -277,6 +282,7 @@ mod tests {
             ("type=oci,compression=gzip,compression-level=10", "level 10 is not between 0 and 9"),
             ("type=oci,compression-level=3", "`compression-level` needs `compression`"),
             ("type=docker,compression=zstd", "`docker load` does not read zstd layers: use type `oci`"),
+            ("type=oci,force-compression=true", "`force-compression` is not supported in this version"),
             ("type=oci,color=red", "unknown attribute `color`"),
             ("type=oci,\"dest=x", "a quote `\"` is not closed"),
         ];
