@@ -15,6 +15,8 @@ mod credentials;
 mod documents;
 mod error;
 pub mod export;
+#[cfg(test)]
+mod fixture;
 mod images;
 pub mod inspect;
 mod layout;

@@ -1,1 +1,163 @@
+//! A tiny HTTP server that answers as a test wants, faults included.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    /// Names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    cut: Option<usize>,
+    silent: bool,
+}
+
+pub(crate) struct Server {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.target.split('?').next().unwrap()
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub(crate) fn ok(kind: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..Self::new(200) }.header("Content-Type", kind)
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn partial(self) -> Self {
+        Self { status: 206, ..self }
+    }
+
+    /// Ends the connection after so many bytes of the body.
+    pub(crate) fn cut_after(self, bytes: usize) -> Self {
+        Self { cut: Some(bytes), ..self }
+    }
+
+    /// Keeps the connection open and says nothing at all.
+    pub(crate) fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
+    }
+}
+
+impl Server {
+    pub(crate) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (answer, log, stop) = (Arc::new(answer), asked.clone(), stopped.clone());
+        let serve = move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (answer, log, stop) = (answer.clone(), log.clone(), stop.clone());
+                std::thread::spawn(move || converse(&stream.unwrap(), &*answer, &log, &stop));
+            }
+        };
+        Self { address, asked, stopped, thread: Some(std::thread::spawn(serve)) }
+    }
+
+    /// Host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Everything that was asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// How often something was asked whose method and path are these.
+    pub(crate) fn count(&self, method: &str, path: &str) -> usize {
+        self.asked().iter().filter(|asked| asked.method == method && asked.path() == path).count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn converse(stream: &TcpStream, answer: &dyn Fn(&Asked) -> Reply, log: &Mutex<Vec<Asked>>, stop: &AtomicBool) {
+    let Some(asked) = read(stream) else {
+        return;
+    };
+    log.lock().unwrap().push(asked.clone());
+    let reply = answer(&asked);
+    while reply.silent && !stop.load(Ordering::SeqCst) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", reply.status);
+    head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+    for (name, value) in &reply.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let body = if asked.method == "HEAD" { &[][..] } else { &reply.body };
+    let body = &body[..reply.cut.unwrap_or(body.len()).min(body.len())];
+    let mut stream = stream;
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(b"\r\n"))
+        .and_then(|()| stream.write_all(body));
+}
+
+fn read(stream: &TcpStream) -> Option<Asked> {
+    let mut reader = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        Some(line.trim_end().to_owned()).filter(|_| !line.is_empty())
+    };
+    let first = line()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let mut headers = BTreeMap::new();
+    while let Some((name, value)) = line()?.split_once(": ") {
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Asked { method, target, headers, body: String::from_utf8(body).ok()? })
+}
