@@ -49,7 +49,7 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
         lowers: stored.iter().map(|layer| layer.mount_source().to_owned()).collect(),
         upper: draft.files().to_owned(),
         work: draft.work().to_owned(),
-        ..describe(exec, stored)?
+        ..describe(exec, executor.environment(), stored)?
     };
     let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
     match executor.sandbox().run(&spec, &on_output, job.cancel) {
@@ -108,8 +108,16 @@ fn root_layers<'a>(job: &Job<'a>, exec: &Exec) -> Result<&'a [Layer], ExecError>
     }
 }
 
+fn name_of(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(name, _)| name)
+}
+
+fn is_set(name: &str, env: &[String]) -> bool {
+    env.iter().any(|variable| name_of(variable) == name)
+}
+
 /// All of the command but where its files are.
-fn describe(exec: &Exec, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
+fn describe(exec: &Exec, more: &[String], stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
     if exec.security == Security::Insecure {
         return Err(ExecError::Unsupported("`RUN --security=insecure`"));
     }
@@ -121,7 +129,8 @@ fn describe(exec: &Exec, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError>
     }
     let Account { user, home } = Account::find(&View::new(stored), &exec.user)?;
     let mut env = exec.env.clone();
-    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+    env.extend(more.iter().filter(|variable| !is_set(name_of(variable), &exec.env)).cloned());
+    if !is_set("HOME", &env) {
         env.push(format!("HOME={home}"));
     }
     Ok(RunSpec {

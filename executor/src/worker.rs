@@ -51,12 +51,24 @@ pub struct Settings {
 /// Carries steps out.
 pub struct Executor {
     settings: Settings,
+    environment: Vec<String>,
 }
 
 impl Executor {
     /// An executor over these.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, environment: Vec::new() }
+    }
+
+    /// The same, giving these variables (`NAME=value` each) to every command that does not set them itself. They
+    /// are no part of a step and so of no key: it is for proxies and the like.
+    #[must_use]
+    pub fn with_environment(self, environment: Vec<String>) -> Self {
+        Self { environment, ..self }
+    }
+
+    pub(crate) fn environment(&self) -> &[String] {
+        &self.environment
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -195,13 +195,14 @@ impl Builder<'_> {
             resolv_conf: read_or_empty("/etc/resolv.conf"),
             hosts: hosts_with_own_name(&read_or_empty("/etc/hosts")),
         });
-        Ok(Executor::new(kiln_executor::Settings {
+        let executor = Executor::new(kiln_executor::Settings {
             store: work.session.store.clone(),
             contexts: self.contexts(build)?,
             images: Arc::new(glue::Layers(work.images.clone())),
             sandbox: Arc::new(sandbox),
             created: self.environment.source_date_epoch,
-        }))
+        });
+        Ok(executor.with_environment(build.proxy_env.clone()))
     }
 
     /// Opens the contexts that the build reads.
