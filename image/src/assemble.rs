@@ -97,3 +97,6 @@ fn hold_back(history: &mut [History], fixed: SystemTime) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,10 +159,6 @@ impl Bench {
         open(self.folder.path(), "", Credentials::none(), hurry(), &self.cancel)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub(crate) fn store(&self) -> &Store {
         self.images.store()
     }

@@ -65,3 +65,52 @@ pub fn layer_sizes(store: &Store, image: &ImageRecord) -> Result<Vec<Option<u64>
 pub fn size(store: &Store, image: &ImageRecord) -> Result<u64, ImageError> {
     Ok(layer_sizes(store, image)?.into_iter().flatten().sum())
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_solver::{Digest, Layer, Origin};
+
+    use super::*;
+    use crate::fixture::Bench;
+
+    #[test]
+    fn images_are_found_by_name_and_by_the_beginning_of_their_id() {
+        let bench = Bench::new();
+        let store = bench.store();
+        let tag = |name: &str, id: Digest| {
+            let tagged = std::time::SystemTime::UNIX_EPOCH;
+            let record = ImageRecord { id, layers: Vec::new(), platform: kiln_solver::Platform::host(), tagged };
+            store.tag(&Reference::parse(name).unwrap().to_string(), &record).unwrap();
+        };
+        let id = |hex: &str| Digest::from_hex(&format!("{hex:0<64}")).unwrap();
+        tag("app:1", id("abc1"));
+        tag("app", id("abc1"));
+        tag("abc2", id("abc2"));
+        for (name, expected) in
+            [("app:1", "abc1"), ("app", "abc1"), ("abc1", "abc1"), ("sha256:ABC1", "abc1"), ("abc2", "abc2")]
+        {
+            assert_eq!(find(store, name).unwrap().id, id(expected), "{name}");
+        }
+        assert_eq!(find(store, &id("abc1").hex()).unwrap().id, id("abc1"));
+        assert!(matches!(find(store, "abc"), Err(ImageError::AmbiguousId(_))));
+        for name in ["", "sha256:", "other", "app:2", "fff", "A b"] {
+            assert!(matches!(find(store, name), Err(ImageError::NoImage(_))), "{name}");
+        }
+        assert!(matches!(config(store, &find(store, "app").unwrap()), Err(ImageError::LostBlob { .. })));
+    }
+
+    #[test]
+    fn an_image_is_as_big_as_its_files() {
+        let bench = Bench::new();
+        let draft = bench.store().begin_layer().unwrap();
+        std::fs::write(draft.files().join("a"), [0; 1000]).unwrap();
+        std::fs::hard_link(draft.files().join("a"), draft.files().join("b")).unwrap();
+        let stored = draft.commit(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let layer = |diff_id, origin| Layer { diff_id, origin };
+        let layers = vec![layer(Digest::of(b"absent"), Origin::Image), layer(*stored.diff_id(), Origin::Built)];
+        let platform = kiln_solver::Platform::host();
+        let record = ImageRecord { id: Digest::of(b""), layers, platform, tagged: std::time::SystemTime::UNIX_EPOCH };
+        assert_eq!(layer_sizes(bench.store(), &record).unwrap(), [None, Some(1000)]);
+        assert_eq!(size(bench.store(), &record).unwrap(), 1000);
+    }
+}

@@ -10,6 +10,9 @@ mod manifest;
 pub mod media_type;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Config, Healthcheck, History, Image, RootFs};
 pub use manifest::{Descriptor, DescriptorPlatform, Index, Manifest};
 pub use time::{format_time, parse_time};
