@@ -9,7 +9,7 @@ use crate::spec::{Image, Index, Manifest, media_type};
 /// What a registry keeps under a tag.
 pub(crate) enum Document {
     Index(Index),
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// The fields that tell the kinds of documents apart.
@@ -58,7 +58,7 @@ pub(crate) fn read_document(bytes: &[u8], announced: &str, name: &str) -> Result
     if has_index {
         parse(bytes, "index", name).map(Document::Index)
     } else {
-        parse(bytes, "manifest", name).map(Document::Manifest)
+        parse(bytes, "manifest", name).map(|manifest| Document::Manifest(Box::new(manifest)))
     }
 }
 

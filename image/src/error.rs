@@ -197,7 +197,7 @@ pub enum ImageError {
         /// Which image.
         name: String,
         /// The platform asked for.
-        platform: Platform,
+        platform: Box<Platform>,
         /// What there is.
         available: Vec<String>,
     },
@@ -227,7 +227,7 @@ pub enum ImageError {
         /// Where it came from.
         source_name: String,
         /// Why not.
-        reason: StoreError,
+        reason: Box<StoreError>,
     },
     /// A layer is neither here nor is it known where to fetch it.
     #[error("layer `{0}` is not in the store and it is not known where it came from; pull its image again (`--pull`)")]

@@ -50,6 +50,6 @@ fn fill(view: &View, directory: &Path, options: LocalOptions, cancel: &Cancel) -
             tree.write_file(&link.entry, link.layer.open(&link.entry)?)?;
         }
     }
-    let directories = found.iter().rev().filter(|found| found.entry.is_directory());
-    directories.map(|found| tree.finish_directory(&found.entry)).collect()
+    let mut directories = found.iter().rev().filter(|found| found.entry.is_directory());
+    directories.try_for_each(|found| tree.finish_directory(&found.entry))
 }

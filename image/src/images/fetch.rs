@@ -57,7 +57,7 @@ pub(super) fn in_parallel(
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Should no thread be had, this one does it all.
-            let _ = std::thread::Builder::new().name("kiln-fetch".to_owned()).spawn_scoped(scope, &take_turns);
+            let _ = std::thread::Builder::new().name("kiln-fetch".to_owned()).spawn_scoped(scope, take_turns);
         }
         take_turns();
     });
@@ -209,5 +209,5 @@ impl Images {
 }
 
 fn unpack_error(blob: &Descriptor, source_name: String, reason: StoreError) -> ImageError {
-    ImageError::Unpack { digest: blob.digest, source_name, reason }
+    ImageError::Unpack { digest: blob.digest, source_name, reason: Box::new(reason) }
 }

@@ -226,5 +226,9 @@ fn is_known(kind: &str) -> bool {
 }
 
 fn no_platform(provider: &dyn Provider, manifests: &[Descriptor], platform: &Platform) -> ImageError {
-    ImageError::Platform { name: provider.name(), platform: platform.clone(), available: choose::offered(manifests) }
+    ImageError::Platform {
+        name: provider.name(),
+        platform: Box::new(platform.clone()),
+        available: choose::offered(manifests),
+    }
 }

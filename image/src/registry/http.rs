@@ -67,7 +67,7 @@ impl Request {
         self
     }
 
-    pub(super) fn from_byte(self, offset: u64) -> Self {
+    pub(super) fn starting_at(self, offset: u64) -> Self {
         self.header(RANGE, &format!("bytes={offset}-"))
     }
 

@@ -122,7 +122,7 @@ impl Registries {
         let url = endpoint.url(&reference.repository, "blobs", &digest.to_string())?;
         let mut request = Request::get(url);
         if offset > 0 {
-            request = request.from_byte(offset);
+            request = request.starting_at(offset);
         }
         let response = self.authenticator.send(&self.http, endpoint, &reference.repository, &request, cancel)?;
         check(response, endpoint, reference, "GET", || format!("blob {digest}"), cancel)
