@@ -32,7 +32,11 @@ mod layers;
 mod records;
 mod session;
 mod store;
+#[cfg(test)]
+mod store_tests;
 mod sys;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use archive::{ArchiveError, ArchiveReader, Member, MemberKind};

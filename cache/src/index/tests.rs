@@ -90,7 +90,7 @@ fn the_content_digest_counts_all_but_times() {
         bytes(records).1
     };
     let plain = digest(&|_| {});
-    assert_eq!(plain.to_string(), "sha256:PIN");
+    assert_eq!(plain.to_string(), "sha256:35828667c7a7758c78119c65385ed22768345e50ba6d6d34698f717c88bea696");
     assert_eq!(digest(&|records| records[1].mtime.seconds = 9), plain);
     assert_eq!(digest(&|records| records.reverse()), plain);
     let changes: [&dyn Fn(&mut Vec<Record>); 9] = [
@@ -123,7 +123,7 @@ fn any_flipped_byte_is_harmless_or_an_error() {
             let mut damaged = whole.clone();
             damaged[position] ^= flip;
             if let Ok(index) = open(&damaged) {
-                index.entries().for_each(|entry| drop((entry.name(), entry.xattrs().count())));
+                assert!(index.entries().map(|entry| entry.xattrs().count()).sum::<usize>() < whole.len());
                 index.children(b"a").for_each(drop);
                 index.get(b"a/sub/deep");
             }

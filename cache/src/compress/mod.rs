@@ -364,3 +364,6 @@ impl Drop for Turn<'_> {
         self.compressing.freed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;
