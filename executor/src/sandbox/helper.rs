@@ -16,7 +16,7 @@ use kiln_solver::Network;
 use super::child::become_command;
 use super::protocol::{Channels, Failure, Reply, Request, failed};
 use super::sys::{self, Cloned};
-use super::{ExitStatus, Phase};
+use super::{ExitStatus, Phase, seal};
 
 /// A command that runs.
 struct Running {
@@ -32,8 +32,12 @@ pub fn helper_main() -> ! {
     let _ = rustix::process::setsid();
     sys::close_from(3);
     sys::reset_signals();
+    let ready = if std::env::args_os().nth(1).is_some_and(|argument| argument == seal::SEALED) {
+        leave_mounts().map_err(failed(Phase::Namespaces, "the mount namespace of the helper"))
+    } else {
+        Err(failed(Phase::Seal, "/proc/self/exe")(seal::execute_sealed()))
+    };
     let Ok(control) = take_control() else { sys::exit_now(1) };
-    let ready = leave_mounts();
     serve(&control, &ready);
     sys::exit_now(0)
 }
@@ -54,7 +58,7 @@ fn leave_mounts() -> Result<(), Errno> {
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
 }
 
-fn serve(control: &OwnedFd, ready: &Result<(), Errno>) {
+fn serve(control: &OwnedFd, ready: &Result<(), Failure>) {
     let mut running: Vec<Running> = Vec::new();
     let mut open = true;
     while open || !running.is_empty() {
@@ -137,10 +141,10 @@ fn reply(socket: &OwnedFd, reply: &Reply) {
     let _ = rustix::net::send(socket, &reply.encode(), SendFlags::NOSIGNAL);
 }
 
-fn start(request: &Request, channels: Channels, ready: &Result<(), Errno>) -> Option<Running> {
+fn start(request: &Request, channels: Channels, ready: &Result<(), Failure>) -> Option<Running> {
     let namespaces = sys::NEW_NAMESPACES | if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
-    let cloned = ready.and_then(|()| sys::clone(namespaces));
-    match cloned.map_err(failed(Phase::Namespaces, "the kernel refused")) {
+    let clone = || sys::clone(namespaces).map_err(failed(Phase::Namespaces, "the command"));
+    match ready.clone().and_then(|()| clone()) {
         Ok(Cloned::Parent(process)) => Some(Running { process, socket: channels.run, killed: false }),
         Ok(Cloned::Child) => {
             let Err(failure) = become_command(request, &channels);

@@ -16,6 +16,7 @@
 //! | `client.rs` | kiln's side: starts the helper, pumps output |
 //! | `protocol.rs` | what is said on the sockets |
 //! | `helper.rs` | the helper: starts, watches and kills commands |
+//! | `seal.rs` | keeps commands from overwriting the helper's file |
 //! | `child.rs` | what the new process does to itself before it becomes the command |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
@@ -28,6 +29,7 @@ mod helper;
 mod overlay;
 mod points;
 mod protocol;
+mod seal;
 pub(crate) mod sys;
 mod system;
 
@@ -152,6 +154,8 @@ pub enum SandboxError {
 /// What was being done when the sandbox could not be put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Moving the helper to where no command can write to it.
+    Seal,
     /// Making the namespaces.
     Namespaces,
     /// Mounting overlayfs.
@@ -179,6 +183,7 @@ pub enum Phase {
 impl std::fmt::Display for Phase {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
+            Self::Seal => "seal the program",
             Self::Namespaces => "make namespaces",
             Self::Root => "mount the root",
             Self::MountPoint => "make a mount point",

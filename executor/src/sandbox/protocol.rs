@@ -49,7 +49,7 @@ pub(super) enum Reply {
 }
 
 /// Why a command was never executed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) phase: Phase,
     pub(super) what: String,
@@ -66,7 +66,8 @@ pub(super) fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-const PHASES: [Phase; 11] = [
+const PHASES: [Phase; 12] = [
+    Phase::Seal,
     Phase::Namespaces,
     Phase::Root,
     Phase::MountPoint,

@@ -126,14 +126,10 @@ fn mount_dev(point: &OwnedFd, house: &House) -> Result<OwnedFd, Failure> {
     let pts: &[(&str, &str)] = &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let pts = if house.single_id { &pts[..3] } else { pts };
     let not_device = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let below: [(&str, &str, &[(&str, &str)], MountAttrFlags); 3] = [
-        ("pts", "devpts", pts, not_device),
-        ("shm", "tmpfs", &[("mode", "1777"), ("size", "65536k")], INERT),
-        ("mqueue", "mqueue", &[], INERT),
-    ];
-    for (name, kind, options, attributes) in below {
-        mount_below(&dev, name, kind, options, attributes).map_err(failed(Phase::System, format!("/dev/{name}")))?;
-    }
+    let shm = [("mode", "1777"), ("size", "65536k")];
+    mount_below(&dev, "pts", "devpts", pts, not_device).map_err(failed(Phase::System, "/dev/pts"))?;
+    mount_below(&dev, "shm", "tmpfs", &shm, INERT).map_err(failed(Phase::System, "/dev/shm"))?;
+    mount_below(&dev, "mqueue", "mqueue", &[], INERT).map_err(failed(Phase::System, "/dev/mqueue"))?;
     Ok(dev)
 }
 

@@ -16,6 +16,7 @@ use kiln_solver::{Cancel, LogStream, Network};
 use crate::world::World;
 
 type Case = fn(&World);
+type Fill = fn(&Path);
 
 pub const ALL: &[(&str, Case)] = &[
     ("exit_codes_come_back", exit_codes_come_back),
@@ -53,6 +54,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("a_missing_layer_is_a_clear_error", a_missing_layer_is_a_clear_error),
     ("a_killed_helper_is_replaced", a_killed_helper_is_replaced),
     ("big_requests_arrive", big_requests_arrive),
+    ("the_helpers_file_cannot_be_written_to", the_helpers_file_cannot_be_written_to),
 ];
 
 fn exit_codes_come_back(world: &World) {
@@ -190,7 +192,7 @@ fn scratch_has_a_root(world: &World) {
 
 /// Ways for an image to hide mount points, and what `/etc/resolv.conf` then is.
 fn hidden_mount_points_leave_no_trace(world: &World) {
-    let hide: &[(&str, fn(&Path))] = &[
+    let hide: &[(&str, Fill)] = &[
         ("dangling symlink", |root| {
             fs::create_dir(root.join("etc")).unwrap();
             symlink("../run/systemd/stub-resolv.conf", root.join("etc/resolv.conf")).unwrap();
@@ -334,7 +336,7 @@ fn descendants_die_with_the_command(world: &World) {
     let outcome = world.sh("setsid sh -c 'echo alive; sleep 1000' & (sleep 1000 &) ; sleep 0.1; echo end");
     assert_eq!(outcome.assert_ok().stdout, "alive\nend\n");
     assert!(start.elapsed() < Duration::from_secs(100));
-    assert_eq!(processes_with("sleep\0001000"), BTreeSet::new());
+    assert_eq!(processes_with("sleep\x001000"), BTreeSet::new());
 }
 
 fn processes_with(text: &str) -> BTreeSet<String> {
@@ -356,7 +358,7 @@ fn cancelling_kills_at_once(world: &World) {
     let error = world.sandbox.run(&spec, &on_output, &cancel).unwrap_err();
     assert!(matches!(error, SandboxError::Cancelled));
     assert!(asked.into_inner().unwrap().unwrap().elapsed() < Duration::from_secs(1));
-    assert_eq!(processes_with("sleep\0002000"), BTreeSet::new());
+    assert_eq!(processes_with("sleep\x002000"), BTreeSet::new());
 }
 
 fn cancelled_before_it_starts(world: &World) {
@@ -444,7 +446,8 @@ fn proc_and_sys_are_confined(world: &World) {
     let before = fs::read_to_string(core).unwrap();
     assert_ne!(world.sh(&format!("echo '|/bin/sh' > {core}")).code(), 0);
     assert_eq!(fs::read_to_string(core).unwrap(), before);
-    let masked = "for f in kcore keys timer_list interrupts; do test -e /proc/$f && cat /proc/$f; done; ls /sys/firmware";
+    let masked =
+        "for f in kcore keys timer_list interrupts; do test -e /proc/$f && cat /proc/$f; done; ls /sys/firmware";
     assert_eq!(world.says(masked), "");
     assert_eq!(world.says("hostname"), "buildkitsandbox");
 }
@@ -557,11 +560,21 @@ fn big_requests_arrive(world: &World) {
     assert_eq!(world.run(&spec).assert_ok().stdout, "100000 5000\n");
 }
 
+fn the_helpers_file_cannot_be_written_to(world: &World) {
+    world.sh("true").assert_ok();
+    for helper in children_named("kiln-sandbox") {
+        let path = format!("/proc/{}/exe", helper.as_raw_pid());
+        let error = fs::OpenOptions::new().write(true).truncate(true).open(path).unwrap_err();
+        // A file that were merely busy could be written to later.
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+    }
+}
+
 /// The cost of a sandbox around `true`, for people to look at.
 pub fn bench(world: &World) {
     let median = |mut times: Vec<Duration>| {
         times.sort();
-        times[times.len() / 2]
+        format!("median {:?}, least {:?}", times[times.len() / 2], times[0])
     };
     for layers in [1, 10, 60] {
         let extra: Vec<_> = (1..layers).map(|_| world.layer(|root| fs::write(root.join("f"), "").unwrap())).collect();
@@ -572,12 +585,12 @@ pub fn bench(world: &World) {
             world.sandbox.run(&spec, &|_, _| {}, &Cancel::new()).unwrap();
             start.elapsed()
         });
-        println!("{layers} layers: {:?}", median(times.collect()));
+        println!("{layers} layers: {}", median(times.collect()));
     }
     let bare = (0..200).map(|_| {
         let start = Instant::now();
         Command::new(world.base.join("bin/true")).status().unwrap();
         start.elapsed()
     });
-    println!("bare: {:?}", median(bare.collect()));
+    println!("bare: {}", median(bare.collect()));
 }

@@ -4,6 +4,15 @@
 //! Started as root, it runs every case as root and then, as further processes of itself, as an ordinary user with
 //! and without a range of ids. Arguments choose cases by parts of their names.
 
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "this is a test through and through, which clippy only sees of functions marked so"
+)]
+
 mod cases;
 mod rootless;
 mod world;
