@@ -1,6 +1,6 @@
 //! What kiln takes from its environment, read once at the start: everything below gets it from here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -68,7 +68,10 @@ impl Environment {
             config_candidates: user_config.into_iter().chain([SYSTEM_CONFIG.into()]).collect(),
             credentials: credentials(home.as_deref(), &path),
             colour: terminal && !plain,
-            source_date_epoch: variable("SOURCE_DATE_EPOCH").map(|value| parse_epoch(&value)).transpose()?,
+            source_date_epoch: variable("SOURCE_DATE_EPOCH")
+                .filter(|value| !value.is_empty())
+                .map(|value| parse_epoch(&value))
+                .transpose()?,
         })
     }
 
@@ -112,7 +115,7 @@ fn absolute_path(path: &Path) -> Result<PathBuf, CliError> {
 }
 
 /// The specification of `SOURCE_DATE_EPOCH`: seconds since 1970, in decimal digits.
-fn parse_epoch(value: &OsString) -> Result<SystemTime, CliError> {
+pub(crate) fn parse_epoch(value: &OsStr) -> Result<SystemTime, CliError> {
     let seconds = value.to_str().and_then(|text| text.parse::<u64>().ok());
     seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))).ok_or_else(|| {
         CliError::user(format!("`SOURCE_DATE_EPOCH` is `{}`, not a number of seconds", value.to_string_lossy()))
@@ -159,7 +162,8 @@ mod tests {
     fn the_fixed_time_is_seconds() {
         let epoch = |text| environment(Some("/"), true, &[("SOURCE_DATE_EPOCH", text)]).map(|e| e.source_date_epoch);
         assert_eq!(epoch("10").unwrap(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(10)));
-        for text in ["", "x", "-1", "1.5", "99999999999999999999999"] {
+        assert_eq!(epoch("").unwrap(), None);
+        for text in ["x", "-1", "1.5", "99999999999999999999999"] {
             assert!(epoch(text).is_err(), "{text}");
         }
     }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kiln_solver::Cancel;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::error::CliError;
+use crate::terminal;
 
 /// What the process ends with when a signal stopped it.
 const INTERRUPTED: i32 = 130;
@@ -24,9 +25,9 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Watches for signals from now on, and makes `cancel`'s request at the first one.
-    pub(crate) fn watch(cancel: &Cancel) -> Result<Self, CliError> {
+    pub(crate) fn watch(cancel: &Cancel, colour: bool) -> Result<Self, CliError> {
         let interrupt = Self::default();
-        interrupt.install(cancel.clone()).map_err(|error| {
+        interrupt.install(cancel.clone(), colour).map_err(|error| {
             CliError::environment(format!("cannot watch for signals: {}", crate::error::plain_io(&error)))
         })?;
         Ok(interrupt)
@@ -37,8 +38,9 @@ impl Interrupt {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn install(&self, cancel: Cancel) -> std::io::Result<()> {
-        let signals = [SIGINT, SIGTERM, SIGHUP];
+    fn install(&self, cancel: Cancel, colour: bool) -> std::io::Result<()> {
+        // Not SIGHUP: `nohup` has it ignored, and that is to stay.
+        let signals = [SIGINT, SIGTERM];
         for signal in signals {
             // In this order: ends the process if the flag is set already, then sets it.
             flag::register_conditional_shutdown(signal, INTERRUPTED, self.0.clone())?;
@@ -49,6 +51,7 @@ impl Interrupt {
             if signals.forever().next().is_some() {
                 cancel.request();
                 std::thread::sleep(PATIENCE);
+                terminal::report(&CliError::interrupted(), colour);
                 std::process::exit(INTERRUPTED);
             }
         };

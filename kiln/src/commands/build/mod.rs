@@ -42,7 +42,7 @@ const MAIN_CONTEXT: &str = "context";
 
 /// Builds what the flags ask for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
-    let request = Request::new(args, &|name| std::env::var_os(name))?;
+    let request = Request::new(args, environment, &|name| std::env::var_os(name))?;
     export::check_stdout(&request.outputs)?;
     let progress = Progress::new(request.style);
     let result = Builder { request: &request, environment, progress: &progress }.run();
@@ -68,13 +68,13 @@ struct Work {
 
 impl Builder<'_> {
     fn run(&self) -> Result<(), CliError> {
+        self.remove_stale_id()?;
         let (file, dockerfile) = self.read_dockerfile()?;
         let work = self.begin()?;
-        self.remove_stale_id()?;
         let build = self.lower(&dockerfile, &file, &work)?;
         let layers = self.solve(&build, &file, &work)?;
-        let result = self.finish(&build, &layers, &work);
-        if work.interrupt.is_set() { Err(CliError::interrupted()) } else { result }
+        self.finish(&build, &layers, &work)
+            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })
     }
 
     fn read_dockerfile(&self) -> Result<(SourceFile, Dockerfile), CliError> {
@@ -113,7 +113,7 @@ impl Builder<'_> {
         }
         let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
         let cancel = Cancel::new();
-        let interrupt = Interrupt::watch(&cancel)?;
+        let interrupt = Interrupt::watch(&cancel, self.environment.colour)?;
         let images = Images::new(kiln_image::Settings {
             store: session.store.clone(),
             configuration,
@@ -200,7 +200,7 @@ impl Builder<'_> {
             contexts: self.contexts(build)?,
             images: Arc::new(glue::Layers(work.images.clone())),
             sandbox: Arc::new(sandbox),
-            created: self.environment.source_date_epoch,
+            created: self.request.source_date_epoch,
         });
         Ok(executor.with_environment(build.proxy_env.clone()))
     }
@@ -256,7 +256,7 @@ impl Builder<'_> {
 
     fn finish(&self, build: &Build, layers: &[Layer], work: &Work) -> Result<(), CliError> {
         let request = self.request;
-        let fixed = self.environment.source_date_epoch;
+        let fixed = request.source_date_epoch;
         let image = kiln_image::assemble(&work.session.store, &build.image, layers, fixed)
             .map_err(|error| image_error(&error))?
             .record;

@@ -1,14 +1,16 @@
 //! What a build is asked to do: the flags of `kiln build`, checked once.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use kiln_image::Reference;
 use kiln_solver::Platform;
 
 use super::args::{Args, ProgressStyle};
 use super::output::Output;
+use crate::environment::{Environment, parse_epoch};
 use crate::error::{self, CliError, Kind};
 use crate::progress::Style;
 
@@ -28,6 +30,8 @@ pub(super) struct Request {
     pub(super) outputs: Vec<Output>,
     pub(super) iidfile: Option<PathBuf>,
     pub(super) print_id: bool,
+    /// The time that everything built is said to be made at, where it is fixed.
+    pub(super) source_date_epoch: Option<SystemTime>,
     pub(super) style: Style,
 }
 
@@ -49,7 +53,11 @@ pub(super) enum NamedContext {
 
 impl Request {
     /// Checks the flags; `variable` looks up the environment for build arguments without a value.
-    pub(super) fn new(args: Args, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, CliError> {
+    pub(super) fn new(
+        args: Args,
+        environment: &Environment,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, CliError> {
         let outputs = parse_all(&args.outputs, Output::parse)?;
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {
@@ -65,16 +73,20 @@ impl Request {
             ProgressStyle::Auto | ProgressStyle::Plain if !args.quiet => Style::Plain,
             _ => Style::Quiet,
         };
+        let build_args = parse_build_args(&args.build_args, variable)?;
+        let epoch = build_args.get("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
+        let epoch = epoch.map(|value| parse_epoch(OsStr::new(value))).transpose()?;
         Ok(Self {
+            source_date_epoch: epoch.or(environment.source_date_epoch),
             dockerfile: match args.file {
                 Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
                 Some(file) => DockerfileSource::File(file),
-                None => DockerfileSource::File(args.path.join("Dockerfile")),
+                None => DockerfileSource::File(default_dockerfile(&args.path)),
             },
             context,
             tags: parse_all(&args.tags, parse_tag)?,
             target: args.target.filter(|target| !target.is_empty()),
-            build_args: parse_build_args(&args.build_args, variable)?,
+            build_args,
             labels: args.labels.iter().map(|text| parse_label(text)).collect::<Result<_, _>>()?,
             contexts: args.contexts.iter().map(|text| parse_context(text)).collect::<Result<_, _>>()?,
             no_cache: args.no_cache,
@@ -86,6 +98,12 @@ impl Request {
             style,
         })
     }
+}
+
+/// `Dockerfile`, or `dockerfile` where that is what there is.
+fn default_dockerfile(context: &Path) -> PathBuf {
+    let [usual, lower] = ["Dockerfile", "dockerfile"].map(|name| context.join(name));
+    if !usual.exists() && lower.exists() { lower } else { usual }
 }
 
 fn parse_all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, CliError>) -> Result<Vec<T>, CliError> {
@@ -214,7 +232,7 @@ mod tests {
     fn request(words: &[&str]) -> Result<Request, CliError> {
         let all = ["kiln"].iter().chain(words);
         let command = Command::try_parse_from(all).map_err(|error| CliError::usage(error.to_string()))?;
-        Request::new(command.args, &|name| (name == "FROM_ENVIRONMENT").then(|| "set".into()))
+        Request::new(command.args, &Environment::default(), &|name| (name == "FROM_ENVIRONMENT").then(|| "set".into()))
     }
 
     fn message(words: &[&str]) -> String {
@@ -238,6 +256,14 @@ mod tests {
         let expected = [("A", "1=2"), ("FROM_ENVIRONMENT", "set")];
         assert_eq!(arguments, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert_eq!(message(&["--build-arg", "=x", "/"]), "`--build-arg =x` has no name");
+    }
+
+    #[test]
+    fn the_time_may_be_fixed() {
+        let epoch = |value: &str| request(&["--build-arg", &format!("SOURCE_DATE_EPOCH={value}"), "/"]);
+        assert_eq!(epoch("0").unwrap().source_date_epoch, Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(epoch("").unwrap().source_date_epoch, None);
+        assert!(epoch("noon").unwrap_err().message.contains("`SOURCE_DATE_EPOCH` is `noon`"));
     }
 
     #[test]
