@@ -15,6 +15,7 @@ pub(crate) use text::clean;
 use kiln_solver::{Graph, Hit, LogStream, Observer, StepError, StepId};
 use plain::Plain;
 
+use crate::error::{CliError, Kind};
 use crate::failure;
 
 /// What `--progress` and `--quiet` ask for.
@@ -65,17 +66,15 @@ impl Progress {
     }
 
     /// Runs `work` as a group of its own.
-    pub(crate) fn during<T, E: std::fmt::Display>(
-        &self,
-        name: &str,
-        work: impl FnOnce(Group) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub(crate) fn during<T>(&self, name: &str, work: impl FnOnce(Group) -> Result<T, CliError>) -> Result<T, CliError> {
         let group = self.start(name);
         let result = work(group);
-        match &result {
-            Ok(_) => self.end(group, &End::Done),
-            Err(error) => self.end(group, &End::Failed(error.to_string())),
-        }
+        let end = match &result {
+            Ok(_) => End::Done,
+            Err(error) if error.kind == Kind::Interrupted => End::Cancelled,
+            Err(error) => End::Failed(error.to_string()),
+        };
+        self.end(group, &end);
         result
     }
 

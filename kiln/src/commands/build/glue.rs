@@ -8,7 +8,7 @@ use kiln_frontend::{BaseImage, Resolver};
 use kiln_image::{ImageError, Images, Location, Pull};
 use kiln_solver::{Cancel, Digest, Layer, Platform};
 
-use crate::error;
+use crate::local::image_error;
 use crate::progress::Progress;
 
 /// Finds base images, and shows that it does.
@@ -23,7 +23,7 @@ impl Resolver for BaseImages<'_> {
         let location = Location::parse(reference)?;
         let name = format!("[internal] load metadata for {location}");
         let resolved = self.progress.during(&name, |_| {
-            self.images.resolve(&location, platform, self.pull).map_err(|error| error::chain(&error))
+            self.images.resolve(&location, platform, self.pull).map_err(|error| image_error(&error))
         })?;
         Ok(BaseImage { reference: resolved.reference, digest: resolved.digest, image: resolved.image })
     }
