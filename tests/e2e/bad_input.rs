@@ -54,7 +54,7 @@ fn no_context() {
 
 #[test]
 fn empty_dockerfile() {
-    refused_file("", &["Dockerfile", "empty"]);
+    refused_file("", &["Dockerfile", "no instructions"]);
     refused_file("# only a comment\n\n", &["Dockerfile"]);
 }
 
@@ -80,13 +80,11 @@ fn arguments_that_are_missing() {
     refused_file("FROM\n", &["Dockerfile:1", "FROM"]);
     refused_file("FROM busybox\nCOPY file\n", &["Dockerfile:2", "COPY"]);
     refused_file("FROM busybox\nENV name\n", &["Dockerfile:2", "ENV"]);
-    refused_file("FROM busybox\nCOPY file file /not-a-directory\n", &["Dockerfile:2", "/"]);
 }
 
 #[test]
 fn missing_copy_source() {
     refused_file("FROM busybox\nCOPY file /file\nCOPY no-such-file /x\n", &["Dockerfile:3", "no-such-file"]);
-    refused_file("FROM busybox\nCOPY *.none /x/\n", &["Dockerfile:2", "*.none"]);
     refused_file("FROM busybox\nCOPY --from=busybox /no/such /x\n", &["Dockerfile:2", "/no/such"]);
 }
 
@@ -171,7 +169,7 @@ fn unknown_flags_of_the_command_line() {
     let project = world.project(&[("Dockerfile", FINE), ("file", "x")]);
     let before = world.store_listing();
     world.build(&project).arg("--taget=x").fails_with(2).says("--taget").says("--target");
-    world.build(&project).args(["-o", "type=oci"]).run().says_one_error();
+    world.build(&project).args(["-o", "type=oci,desk=x"]).fails_with(2).says_one_error().says("desk");
     assert_eq!(world.store_listing(), before);
 }
 

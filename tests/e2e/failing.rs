@@ -1,6 +1,7 @@
 //! A step that fails.
 
-use kiln_tests::World;
+use kiln_tests::{World, command};
+use std::process::Command;
 
 #[test]
 fn a_failing_run_is_explained() {
@@ -51,8 +52,18 @@ fn a_failure_stops_the_rest() {
 #[test]
 fn a_signal_is_named() {
     let world = World::new();
-    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN kill -9 $$\n")]);
-    world.build(&project).fails().says("137").says("Dockerfile:2");
+    // The first process of a sandbox cannot be killed from inside: this one is killed from here.
+    let seconds = format!("6{}", std::process::id());
+    let project =
+        world.project(&[("Dockerfile", &format!("FROM busybox\nRUN echo $((1+1))nd; exec sleep {seconds}\n"))]);
+    let mut running = world.build(&project).start();
+    running.wait_for(" 2nd");
+    while !command::output(Command::new("pkill").args(["-9", "-f", "-x", &format!("sleep {seconds}")])).status.success()
+    {
+    }
+    let outcome = running.finish();
+    assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+    outcome.says("SIGKILL").says("137").says("Dockerfile:2");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn an_ignore_file_of_its_own_wins() {
 fn build_context_directory() {
     let world = World::new();
     let project = world.project(&[
-        ("Dockerfile", "FROM busybox\nCOPY --from=more /inner/file /file\nCOPY own /own\n"),
+        ("Dockerfile", "FROM busybox\nCOPY own /own\nCOPY --from=more /inner/file /file\n"),
         ("own", "own"),
     ]);
     let more = world.project(&[("inner/file", "from elsewhere"), ("other", "x")]);

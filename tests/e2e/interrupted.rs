@@ -6,11 +6,16 @@ use rustix::process::Signal;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// A number of seconds to sleep that nobody else sleeps for.
+fn unique(test: u32) -> String {
+    format!("{test}{}", 10_000_000 + std::process::id())
+}
+
 /// A build whose second step says `started` and then sleeps for so many seconds, which is how it is found.
 fn sleeper(world: &World, seconds: &str) -> Project {
     world.project(&[(
         "Dockerfile",
-        &format!("FROM busybox\nRUN echo first > /first\nRUN echo started; sleep {seconds} & sleep {seconds}; wait\n"),
+        &format!("FROM busybox\nRUN echo first > /first\nRUN echo started-$((1+1)); sleep {seconds} & sleep {seconds}; wait\n"),
     )])
 }
 
@@ -35,8 +40,8 @@ fn interrupted(signal: Signal, seconds: &str) {
     let world = World::new();
     let project = sleeper(&world, seconds);
     let mut running = world.build(&project).args(["-t", "never"]).start();
-    running.wait_for(" started");
-    assert!(is_asleep(seconds));
+    running.wait_for(" started-2");
+    while !is_asleep(seconds) {}
     running.signal(signal);
     let outcome = running.finish();
     assert_eq!(outcome.status.code(), Some(130), "{outcome}");
@@ -47,41 +52,41 @@ fn interrupted(signal: Signal, seconds: &str) {
 
 #[test]
 fn control_c() {
-    interrupted(Signal::INT, "81726351");
+    interrupted(Signal::INT, &unique(1));
 }
 
 #[test]
 fn termination() {
-    interrupted(Signal::TERM, "81726352");
+    interrupted(Signal::TERM, &unique(2));
 }
 
 #[test]
 fn control_c_during_several_steps() {
     let world = World::new();
-    let seconds = ["81726353", "81726354"];
+    let seconds = [unique(3), unique(4)];
     let project = world.project(&[(
         "Dockerfile",
         &format!(
-            "FROM busybox AS one\nRUN echo one-started; sleep {}\nFROM busybox AS two\nRUN echo two-started; sleep {}\n\
+            "FROM busybox AS one\nRUN echo one-started-$((1+1)); sleep {}\nFROM busybox AS two\nRUN echo two-started-$((1+1)); sleep {}\n\
              FROM scratch\nCOPY --from=one / /1\nCOPY --from=two / /2\n",
             seconds[0], seconds[1]
         ),
     )]);
     let mut running = world.build(&project).start();
-    running.wait_for(" one-started");
-    running.wait_for(" two-started");
+    running.wait_for(" one-started-2");
+    running.wait_for(" two-started-2");
     running.signal(Signal::INT);
     assert_eq!(running.finish().status.code(), Some(130));
-    seconds.into_iter().for_each(must_be_gone);
+    seconds.iter().for_each(|seconds| must_be_gone(seconds));
 }
 
 #[test]
 fn kill_nine_and_a_rebuild() {
     let world = World::new();
-    let seconds = "81726355";
+    let seconds = &unique(5);
     let project = sleeper(&world, seconds);
     let mut running = world.build(&project).start();
-    running.wait_for(" started");
+    running.wait_for(" started-2");
     running.signal(Signal::KILL);
     running.finish();
     must_be_gone(seconds);
@@ -209,7 +214,9 @@ fn a_store_that_may_not_be_used() {
 fn a_context_that_may_not_be_read() {
     let world = World::of(users::with_ranges());
     let project = world.project(&[("Dockerfile", "FROM busybox\nCOPY . /all\n"), ("dir/secret", "x")]);
-    std::fs::set_permissions(project.join("dir/secret"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    // A user's own files can be read in a user namespace, whatever their mode.
+    std::os::unix::fs::chown(project.join("dir/secret"), Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(project.join("dir/secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     world.build(&project).fails().says_one_error().says("dir/secret").says("ermission denied");
     project.write(".dockerignore", "dir\n");
     world.build(&project).succeeds();

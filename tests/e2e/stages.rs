@@ -78,3 +78,11 @@ fn a_layer_from_a_stage_keeps_times() {
     )]);
     assert_eq!(world.tree(&project).node("new").mtime, 981_173_106);
 }
+
+#[test]
+fn a_pattern_that_matches_nothing_copies_nothing() {
+    let world = World::new();
+    let project =
+        world.project(&[("Dockerfile", "FROM scratch\nCOPY file *.none /x/\nCOPY *.none /y/\n"), ("file", "x")]);
+    assert_eq!(world.tree(&project).below("x"), ["file"], "as with BuildKit; only a plain name has to be there");
+}

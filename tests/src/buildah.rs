@@ -94,6 +94,10 @@ pub(crate) fn configure(directory: &Path) {
     std::fs::write(directory.join("registries.conf"), text).unwrap();
     let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
     std::fs::write(directory.join("policy.json"), policy).unwrap();
-    std::fs::write(directory.join("storage.conf"), "[storage]\ndriver = \"overlay\"\n").unwrap();
+    let storage = format!(
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
+        directory.display()
+    );
+    std::fs::write(directory.join("storage.conf"), storage).unwrap();
     std::fs::create_dir(directory.join("home")).unwrap();
 }

@@ -128,11 +128,12 @@ impl World {
 
     /// Builds a project and reads the image that comes out, with every digest in it verified.
     pub fn image(&self, project: &Project, more: &[&str]) -> Image {
-        let file = tempfile::Builder::new().prefix("image-").suffix(".tar").tempfile_in(self.path()).unwrap();
-        self.give(file.path());
-        let output = format!("type=oci,dest={}", file.path().display());
+        let directory = tempfile::Builder::new().prefix("image-").tempdir_in(self.home()).unwrap();
+        self.give(directory.path());
+        let file = directory.path().join("image.tar");
+        let output = format!("type=oci,dest={}", file.display());
         self.build(project).args(["-o", &output]).args(more).succeeds();
-        Image::from_oci_archive(file.path())
+        Image::from_oci_archive(&file)
     }
 
     /// The files of the image that a project gives.
@@ -277,7 +278,7 @@ impl Kiln {
         let mut child = self.command.spawn().expect("starting kiln");
         let (stdout, stdout_reader) = collect(child.stdout.take().unwrap());
         let (stderr, stderr_reader) = collect(child.stderr.take().unwrap());
-        Running { name, child, stdout, stderr, readers: [stdout_reader, stderr_reader] }
+        Running { name, child, stdout, stderr, readers: vec![stdout_reader, stderr_reader] }
     }
 }
 
@@ -301,7 +302,7 @@ pub struct Running {
     child: Child,
     stdout: Shared,
     stderr: Shared,
-    readers: [JoinHandle<()>; 2],
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -332,18 +333,24 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                panic!("kiln {} did not end\n{}", self.name, String::from_utf8_lossy(&self.stderr.lock().unwrap()));
-            }
+            let said = || String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
+            assert!(Instant::now() < deadline, "kiln {} did not end\n{}", self.name, said());
             std::thread::sleep(Duration::from_millis(1));
         };
-        for reader in self.readers {
+        for reader in std::mem::take(&mut self.readers) {
             reader.join().unwrap();
         }
         let stdout = std::mem::take(&mut *self.stdout.lock().unwrap());
         let stderr = String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
-        Outcome { name: self.name, status, stdout, stderr }
+        Outcome { name: std::mem::take(&mut self.name), status, stdout, stderr }
+    }
+}
+
+/// A test that fails leaves no kiln behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

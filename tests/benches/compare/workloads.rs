@@ -120,7 +120,7 @@ fn uncached_project(world: World, project: Project, buildah_options: &'static [&
         kiln: Box::new(move || vec![world.build(&project).arg("--no-cache").into_command()]),
         buildah: Box::new(move || {
             remove_images(&buildah);
-            vec![buildah.bud(&context, &[&["--no-cache", "--layers"], buildah_options].concat())]
+            vec![buildah.bud(&context, &[&["--no-cache"], buildah_options].concat())]
         }),
     }
 }
@@ -162,7 +162,7 @@ fn cold_copy() -> Pair {
         }),
         buildah: Box::new(move || {
             remove_images(&buildah);
-            vec![buildah.bud(&context, &["--no-cache", "--layers"])]
+            vec![buildah.bud(&context, &["--no-cache"])]
         }),
     }
 }
