@@ -154,7 +154,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
-        let path = self.inner().session.name("blob");
+        let path = self.inner().session()?.name("blob");
         let file = File::create_new(&path).map_err(StoreError::io("create", &path))?;
         Ok(BlobWriter { store: Arc::clone(self.inner()), file, path, hasher: Hasher::new(), size: 0 })
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn left_in_tmp(store: &Store) -> usize {
-        std::fs::read_dir(store.inner().session.directory()).unwrap().count()
+        std::fs::read_dir(store.inner().session().unwrap().directory()).unwrap().count()
     }
 
     #[test]

@@ -102,6 +102,22 @@ impl Database {
         transact(&mut connection, change).map_err(|error| locate(&self.path, error))
     }
 
+    /// Moves the log into the database and empties it: who opens the database first reads the whole log. Gives way
+    /// to others.
+    pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            // The long part, while others write.
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            connection.busy_timeout(Duration::ZERO)?;
+            let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            match emptied {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(()),
+                result => result,
+            }
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -168,7 +168,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
-        let path = self.inner().session.make_directory("scratch", 0o700)?;
+        let path = self.inner().session()?.make_directory("scratch", 0o700)?;
         Ok(Scratch { path, _store: Arc::clone(self.inner()) })
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::Digest;
@@ -49,7 +49,8 @@ pub(crate) struct Inner {
     pub(crate) present: Mutex<HashSet<Digest>>,
     /// Blobs that a thread is making.
     pub(crate) compressing: Compressing,
-    pub(crate) session: Session,
+    /// Begun by the first who writes.
+    session: Mutex<Option<Arc<Session>>>,
 }
 
 impl Store {
@@ -71,7 +72,6 @@ impl Store {
         let tmp = root.join("tmp");
         session::sweep(&tmp)?;
         let database = Database::open(&root)?;
-        let session = Session::begin(&tmp)?;
         let store = Self(Arc::new(Inner {
             root,
             whiteouts,
@@ -80,7 +80,7 @@ impl Store {
             open_layers: Mutex::default(),
             present: Mutex::default(),
             compressing: Compressing::default(),
-            session,
+            session: Mutex::default(),
         }));
         store.drop_other_boots()?;
         store.settle_in_background()?;
@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// When the file system cannot be synced, or the store cannot be written.
     pub fn make_durable(&self) -> Result<(), StoreError> {
-        settle(&self.0.root, &self.0.database, &self.0.boot)
+        settle(&self.0.root, &self.0.boot)
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
@@ -115,11 +115,11 @@ impl Store {
 
     /// Drops what another boot wrote and nobody saw reach the disk.
     fn drop_other_boots(&self) -> Result<(), StoreError> {
-        let Inner { root, boot, database, session, .. } = &*self.0;
+        let Inner { root, boot, database, .. } = &*self.0;
         if !database.read(|connection| has_other_boots(connection, boot))? {
             return Ok(());
         }
-        let trash = session.make_directory("trash", 0o700)?;
+        let trash = self.0.session()?.make_directory("trash", 0o700)?;
         database.write(|transaction| {
             for (table, column, folder) in [("blobs", "digest", "blobs/sha256"), ("layers", "diff_id", "layers")] {
                 for digest in of_other_boots(transaction, table, column, boot)? {
@@ -144,13 +144,21 @@ impl Store {
             return Ok(());
         }
         let (root, boot) = (root.clone(), boot.clone());
-        // A thread that does not start or fails leaves the rows as they are, to the next open. Its own
-        // connection: nobody waits for it, and it may outlive the store.
-        let _ = std::thread::Builder::new().name("kiln-durable".to_owned()).spawn(move || {
-            let settled = Database::open(&root).and_then(|database| settle(&root, &database, &boot));
-            drop(settled);
-        });
+        // A thread that does not start or fails leaves the rows as they are, to the next open.
+        let settle = move || drop(settle(&root, &boot));
+        let _ = std::thread::Builder::new().name("kiln-durable".to_owned()).spawn(settle);
         Ok(())
+    }
+}
+
+impl Inner {
+    /// The session of this store.
+    pub(crate) fn session(&self) -> Result<Arc<Session>, StoreError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*session {
+            Some(session) => Ok(Arc::clone(session)),
+            None => Ok(Arc::clone(session.insert(Arc::new(Session::begin(&self.root.join("tmp"))?)))),
+        }
     }
 }
 
@@ -203,8 +211,10 @@ fn set_aside(path: &Path, to: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Syncs the file system, then strikes the boot out of exactly the rows that were there before the sync.
-fn settle(root: &Path, database: &Database, boot: &str) -> Result<(), StoreError> {
+/// Syncs the file system, then strikes the boot out of exactly the rows that were there before the sync. On a
+/// connection of its own: it may take long and outlive the store.
+fn settle(root: &Path, boot: &str) -> Result<(), StoreError> {
+    let database = Database::open(root)?;
     let tables = ["blobs", "layers", "records"];
     let last = |table| {
         let query = format!("SELECT max(id) FROM {table}");
@@ -219,6 +229,5 @@ fn settle(root: &Path, database: &Database, boot: &str) -> Result<(), StoreError
         }
         Ok(())
     })?;
-    // A short log is quick to open. Readers in its way are no reason to fail.
-    database.read(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+    database.shorten_log()
 }

@@ -21,7 +21,7 @@ pub(crate) fn store() -> (tempfile::TempDir, Store) {
 
 /// How many things a store has in `tmp/`.
 pub(crate) fn left_in_tmp(store: &Store) -> usize {
-    std::fs::read_dir(store.inner().session.directory()).unwrap().count()
+    std::fs::read_dir(store.inner().session().unwrap().directory()).unwrap().count()
 }
 
 /// Commits what `fill` puts into a directory.

@@ -34,9 +34,12 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
 }
 
+/// Makes a directory on disk: its parent, its name, and whether it takes the place of a whiteout.
+type MakeDirectory<'a> = dyn FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()> + 'a;
+
 /// What becomes of the end of a path that does not exist.
 enum Missing<'a> {
-    Make(&'a mut dyn FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()>),
+    Make(&'a mut MakeDirectory<'a>),
     Fail,
 }
 

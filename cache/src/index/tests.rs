@@ -93,7 +93,8 @@ fn the_content_digest_counts_all_but_times() {
     assert_eq!(plain.to_string(), "sha256:35828667c7a7758c78119c65385ed22768345e50ba6d6d34698f717c88bea696");
     assert_eq!(digest(&|records| records[1].mtime.seconds = 9), plain);
     assert_eq!(digest(&|records| records.reverse()), plain);
-    let changes: [&dyn Fn(&mut Vec<Record>); 9] = [
+    type Change = dyn Fn(&mut Vec<Record>);
+    let changes: [&Change; 9] = [
         &|records| records[1].mode = 0o600,
         &|records| records[1].uid = 1,
         &|records| records[1].gid = 1,

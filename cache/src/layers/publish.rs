@@ -155,7 +155,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn begin_layer(&self) -> Result<LayerDraft, StoreError> {
-        let directory = self.inner().session.make_directory("draft", 0o700)?;
+        let directory = self.inner().session()?.make_directory("draft", 0o700)?;
         let draft = LayerDraft {
             store: Arc::clone(self.inner()),
             files: directory.join("files"),
@@ -223,15 +223,16 @@ fn read_blocks(
     receivers: &[mpsc::SyncSender<Arc<Block>>],
 ) -> std::io::Result<()> {
     let mut made = 0;
+    let mut kept = None;
     loop {
         // Warm blocks first: pages that were never touched are slow.
-        let mut block = match empty.try_recv() {
-            Ok(block) => block,
-            Err(_) if made < 2 * BLOCKS => {
+        let mut block = match kept.take().or_else(|| empty.try_recv().ok()) {
+            Some(block) => block,
+            None if made < 2 * BLOCKS => {
                 made += 1;
                 Block::new()
             }
-            Err(_) => match empty.recv() {
+            None => match empty.recv() {
                 Ok(block) => block,
                 Err(_) => return Ok(()),
             },
@@ -247,6 +248,8 @@ fn read_blocks(
                 return Ok(());
             }
         }
+        // Where the receivers were faster, this is the last one who holds the block.
+        kept = Arc::into_inner(block);
     }
 }
 
