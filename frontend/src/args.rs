@@ -77,6 +77,9 @@ pub(crate) fn proxies(build_args: &BTreeMap<String, String>) -> Vec<String> {
     entries
 }
 
+/// Build arguments that have a meaning without any `ARG`: the time that an image is said to be made at.
+const ELSEWHERE: [&str; 1] = ["SOURCE_DATE_EPOCH"];
+
 /// A warning for each build argument that no `ARG` declares.
 pub(crate) fn undeclared(dockerfile: &Dockerfile, options: &Options, automatic: &Environment) -> Vec<Diagnostic> {
     let declared: BTreeSet<&str> = dockerfile
@@ -89,7 +92,8 @@ pub(crate) fn undeclared(dockerfile: &Dockerfile, options: &Options, automatic: 
         .flatten()
         .map(|declaration| declaration.name.value.as_str())
         .collect();
-    let is_known = |name: &str| declared.contains(name) || proxy_name(name).is_some() || automatic.get(name).is_some();
+    let known = |name: &str| proxy_name(name).is_some() || automatic.get(name).is_some() || ELSEWHERE.contains(&name);
+    let is_known = |name: &str| declared.contains(name) || known(name);
     let unknown = options.build_args.keys().filter(|name| !is_known(name));
     unknown.map(|name| undeclared_warning(name, &declared)).collect()
 }
