@@ -3,14 +3,11 @@
 use kiln_cache::StoreError;
 use kiln_solver::{Digest, StepError};
 
-use crate::{BoxError, ContextError, FileError};
+use crate::{BoxError, FileError};
 
 /// Why a step could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// A build context could not be read, or lacks what was asked of it.
-    #[error(transparent)]
-    Context(ContextError),
     /// Files could not be copied or made.
     #[error(transparent)]
     Files(FileError),

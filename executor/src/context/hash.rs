@@ -1,6 +1,7 @@
 //! What the files of a context hold: known from the stat cache, else read, in parallel.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_solver::{Cancel, Hasher};
@@ -21,13 +22,13 @@ type Learned = Option<(Identity, Known)>;
 
 impl Context {
     /// Finds out what these files hold, wherever that is not known yet.
-    pub(crate) fn hash(&self, files: &[(&[u8], &Node)], cancel: &Cancel) -> Result<(), ContextError> {
+    pub(crate) fn hash(&self, files: &[(Arc<[u8]>, Arc<Node>)], cancel: &Cancel) -> Result<(), ContextError> {
         let open: Vec<_> = files.iter().filter(|(_, node)| node.content.get().is_none()).collect();
         if open.is_empty() {
             return Ok(());
         }
         let known = self.known.get_or_init(|| StatCache::open(self.stat_cache.clone()));
-        let learn = |buffer: &mut Vec<u8>, (path, node): &&(&[u8], &Node)| {
+        let learn = |buffer: &mut Vec<u8>, (path, node): &&(Arc<[u8]>, Arc<Node>)| {
             if cancel.is_requested() {
                 return Err(ContextError::Cancelled);
             }

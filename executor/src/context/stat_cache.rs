@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_cache::Timestamp;
@@ -67,7 +68,7 @@ impl Identity {
     /// for racy entries.
     pub(crate) fn settled(&self, hashed: SystemTime) -> bool {
         let settled = |time: Timestamp| {
-            let slack = if time.nanos % 1_000_000 == 0 { COARSE } else { FINE };
+            let slack = if time.nanos.is_multiple_of(1_000_000) { COARSE } else { FINE };
             let Ok(seconds) = u64::try_from(time.seconds) else { return true };
             let stamp = UNIX_EPOCH.checked_add(Duration::new(seconds, time.nanos));
             stamp.and_then(|stamp| stamp.checked_add(slack)).is_some_and(|stamp| stamp < hashed)
@@ -220,16 +221,18 @@ fn encode_table(generation: u32, records: impl ExactSizeIterator<Item = (Identit
     table
 }
 
-/// Beside and renamed. The name is the process's own, and one process writes a cache at a time.
+/// Beside and renamed, under a name that nobody else has.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
+    beside.push(format!(".{}.{}", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
     let beside = PathBuf::from(beside);
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    let written =
-        fs::File::create(&beside).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&beside, path));
+    let written = fs::File::create_new(&beside)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -246,7 +249,7 @@ mod tests {
     }
 
     fn known(inode: u64) -> Known {
-        Known { digest: Digest::of(&inode.to_le_bytes()), attributes: inode % 2 == 0 }
+        Known { digest: Digest::of(&inode.to_le_bytes()), attributes: inode.is_multiple_of(2) }
     }
 
     fn saved(count: u64) -> (tempfile::TempDir, PathBuf) {

@@ -1,5 +1,6 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::Cancel;
@@ -56,7 +57,7 @@ fn walk(context: &Context) -> Vec<String> {
 
 fn digest(context: &Context, path: &str) -> Result<Digest, ContextError> {
     let node = context.node(path.as_bytes()).unwrap().unwrap();
-    context.hash(&[(path.as_bytes(), &node)], &Cancel::new())?;
+    context.hash(&[(path.as_bytes().into(), node.clone())], &Cancel::new())?;
     Ok(node.content.get().unwrap().digest)
 }
 
@@ -78,7 +79,7 @@ fn a_walk_finds_what_dockerignore_leaves() {
 #[test]
 fn an_ignored_directory_is_not_even_opened() {
     let fixture = Fixture::new(&["secret/x", "a"]);
-    fs::set_permissions(fixture.root().join("secret"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(fixture.root().join("secret"), Permissions::from_mode(0o000)).unwrap();
     assert_eq!(walk(&fixture.open("secret")), ["a"]);
     fs::set_permissions(fixture.root().join("secret"), Permissions::from_mode(0o755)).unwrap();
 }
@@ -133,7 +134,7 @@ fn a_swapped_file_is_not_followed_and_not_waited_for() {
     let fixture = Fixture::new(&["file", "dir/file"]);
     let context = fixture.open("");
     let node = context.node(b"file").unwrap().unwrap();
-    let hash = |path: &[u8], node: &Node| context.hash(&[(path, node)], &Cancel::new());
+    let hash = |path: &[u8], node: &Arc<Node>| context.hash(&[(path.into(), node.clone())], &Cancel::new());
     let file = fixture.root().join("file");
 
     fs::remove_file(&file).unwrap();

@@ -11,10 +11,10 @@
 //!
 //! Links of the destination are followed within the image, those inside a copied directory are not.
 
-use kiln_cache::Store;
+use kiln_cache::{Store, Timestamp};
 use kiln_solver::{Cancel, CopyAction};
 
-use super::plan::{Ids, Plan, What};
+use super::plan::{Ids, Plan, Twin, What};
 use super::select::{Match, select};
 use super::tree::Item;
 use super::{FileError, Kind, Metadata, Tree, owner, unpack};
@@ -56,11 +56,9 @@ fn copy_match(plan: &mut Plan, found: Match, action: &CopyAction, owner: Option<
     let target = target(plan, &found, action, owner.unwrap_or_default())?;
     let contents_only = action.contents_only && found.is_directory();
     let group = if found.twins.is_empty() { 0 } else { plan.next_group() };
-    let modified = found
-        .items
-        .first()
-        .filter(|item| !item.path.is_empty() || from_context(&found))
-        .map(|item| item.metadata.modified);
+    let first = found.items.first().map(|item| item.metadata.modified);
+    // The root of layers has no time of its own.
+    let modified = first.filter(|modified| *modified != Timestamp::default());
     for (position, item) in found.items.iter().enumerate() {
         let path = paths::join(&target, found.below(item));
         let metadata = metadata(item, action, owner);
@@ -73,11 +71,6 @@ fn copy_match(plan: &mut Plan, found: Match, action: &CopyAction, owner: Option<
         plan.touch(&target, modified);
     }
     Ok(())
-}
-
-/// Only the root of a context has a time of its own.
-fn from_context(found: &Match) -> bool {
-    found.items.first().is_some_and(|item| item.metadata.modified != kiln_cache::Timestamp::default())
 }
 
 /// Where a match goes: resolved, with the directories above it made.
@@ -113,7 +106,7 @@ fn metadata(item: &Item, action: &CopyAction, owner: Option<Ids>) -> Metadata {
     metadata
 }
 
-fn what(item: &Item, twin: Option<(u64, usize)>) -> What {
+fn what(item: &Item, twin: Option<Twin>) -> What {
     match (&item.bytes, item.kind) {
         (Some(bytes), _) => What::File { bytes: bytes.clone(), twin },
         (None, Kind::Symlink) => What::Symlink(item.target.clone()),

@@ -37,13 +37,23 @@ pub(crate) enum What {
     /// A directory. A fresh one has nothing of the base in it; an opaque one hides what the base has there.
     Directory { fresh: bool, opaque: bool },
     /// A regular file; those with the same twin are names of one file.
-    File { bytes: Bytes, twin: Option<(u64, usize)> },
+    File { bytes: Bytes, twin: Option<Twin> },
     /// A symbolic link.
     Symlink(Vec<u8>),
     /// A named pipe or a device.
     Special(Kind, Device),
     /// What the base has at this path is gone.
     Whiteout,
+}
+
+/// What the names of one file have in common: a number of the plan and one within a copy.
+pub(crate) type Twin = (u64, usize);
+
+/// A regular file that gets another name.
+pub(crate) struct Shared {
+    pub(crate) bytes: Bytes,
+    pub(crate) twin: Twin,
+    pub(crate) metadata: Metadata,
 }
 
 /// The owner of what is made, as ids.
@@ -140,18 +150,11 @@ impl Plan {
         // A directory where the base's was taken away must not let the base's show through again.
         let gone = matches!(self.upper.get(&path), Some(Planned { what: What::Whiteout, .. }));
         let what = match what {
-            What::Directory { .. } => What::Directory { fresh: true, opaque: gone || self.covers_directory(&path) },
+            What::Directory { .. } => What::Directory { fresh: true, opaque: gone },
             other => other,
         };
         self.upper.insert(path, Planned { what, metadata });
         Ok(())
-    }
-
-    /// Whether the base has a directory here that the new layer has put something else in the place of.
-    fn covers_directory(&self, path: &[u8]) -> bool {
-        self.upper.contains_key(path)
-            && !self.base_is_hidden(path)
-            && self.view.entry(path).is_some_and(|found| found.entry.is_directory())
     }
 
     /// A directory from elsewhere: made, or merged into the one that is there, whose metadata then change only
@@ -201,12 +204,16 @@ impl Plan {
         if path.is_empty() || self.upper.contains_key(path) {
             return Ok(());
         }
-        self.carry(paths::parent(path))?;
-        let found = self.view.entry(path).filter(|found| found.entry.is_directory());
-        let found =
-            found.ok_or_else(|| FileError::NotADirectory { path: paths::display(path), place: PLACE.into() })?;
-        let planned = Planned { what: What::Directory { fresh: false, opaque: false }, metadata: metadata(&found) };
-        self.upper.insert(path.to_vec(), planned);
+        for directory in paths::ancestors(path).chain([path]) {
+            if self.upper.contains_key(directory) {
+                continue;
+            }
+            let found = self.view.entry(directory).filter(|found| found.entry.is_directory());
+            let not = || FileError::NotADirectory { path: paths::display(directory), place: PLACE.into() };
+            let metadata = metadata(&found.ok_or_else(not)?);
+            let what = What::Directory { fresh: false, opaque: false };
+            self.upper.insert(directory.to_vec(), Planned { what, metadata });
+        }
         Ok(())
     }
 
@@ -224,7 +231,7 @@ impl Plan {
     }
 
     /// The regular file at a path, so that it can get another name: taken into the new layer if it is not there.
-    pub(crate) fn share(&mut self, path: &[u8]) -> Result<Option<(Bytes, (u64, usize), Metadata)>, FileError> {
+    pub(crate) fn share(&mut self, path: &[u8]) -> Result<Option<Shared>, FileError> {
         if !self.upper.contains_key(path) && self.seen(path) == Some(Seen::Other) {
             let from_base = self.view.entry(path).and_then(|found| {
                 let origin = Origin::Layer(found.layer.clone(), found.entry.path.to_vec());
@@ -240,7 +247,7 @@ impl Plan {
             return Ok(None);
         };
         let twin = *twin.get_or_insert((group, 0));
-        Ok(Some((bytes.clone(), twin, metadata.clone())))
+        Ok(Some(Shared { bytes: bytes.clone(), twin, metadata: metadata.clone() }))
     }
 
     /// A name for a new file outside of the layer, on the same file system.

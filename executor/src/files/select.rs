@@ -121,7 +121,7 @@ fn collect(tree: &Tree, path: &[u8], exclude: &Ignore, cancel: &Cancel) -> Resul
             tree.walk(path, cancel)?;
             tree.complete(&mut item)?;
             let mut collector = Collector { tree, exclude, cancel, root: path.len(), items: vec![item] };
-            collector.descend(path, Verdict::default())?;
+            collector.descend(path)?;
             Ok(collector.items)
         }
         _ => Ok(vec![item]),
@@ -136,35 +136,61 @@ struct Collector<'a> {
     items: Vec<Item>,
 }
 
+/// A directory that is being collected. There may be thousands on top of each other, so they are kept in a list and
+/// not on the stack.
+struct Level {
+    children: std::vec::IntoIter<(Item, bool)>,
+    /// What `--exclude` says of it.
+    verdict: Verdict,
+    /// Where it is among the items, if it is left out: it is there all the same if something below it is not.
+    left_out: Option<usize>,
+}
+
 impl Collector<'_> {
-    fn descend(&mut self, directory: &[u8], above: Verdict) -> Result<(), FileError> {
-        if self.cancel.is_requested() {
-            return Err(FileError::Cancelled);
-        }
-        for (item, only_for_below) in self.tree.children(directory)? {
-            let (verdict, prune) = self.judge(&item, above);
-            let left_out = only_for_below || verdict.is_ignored();
-            match item.kind {
-                Kind::Directory if !prune => self.directory(item, verdict, left_out)?,
-                // A socket means nothing without the process behind it; Docker leaves them out, too.
-                Kind::Directory | Kind::Socket => {}
-                _ if left_out => {}
-                _ => self.items.push(item),
+    fn descend(&mut self, directory: &[u8]) -> Result<(), FileError> {
+        let children = self.tree.children(directory)?.into_iter();
+        let mut levels = vec![Level { children, verdict: Verdict::default(), left_out: None }];
+        while let Some(level) = levels.last_mut() {
+            match level.children.next() {
+                Some((item, only_for_below)) => {
+                    let above = level.verdict;
+                    levels.extend(self.child(item, only_for_below, above)?);
+                }
+                None => {
+                    if level.left_out.is_some_and(|position| self.items.len() == position + 1) {
+                        self.items.pop();
+                    }
+                    levels.pop();
+                }
             }
         }
         Ok(())
     }
 
-    /// A directory that is left out is there all the same if something below it is not.
-    fn directory(&mut self, mut item: Item, verdict: Verdict, left_out: bool) -> Result<(), FileError> {
-        self.tree.complete(&mut item)?;
-        let (position, path) = (self.items.len(), item.path.clone());
-        self.items.push(item);
-        self.descend(&path, verdict)?;
-        if left_out && self.items.len() == position + 1 {
-            self.items.pop();
+    /// Takes something in; a directory is to be gone through next.
+    fn child(&mut self, item: Item, only_for_below: bool, above: Verdict) -> Result<Option<Level>, FileError> {
+        let (verdict, prune) = self.judge(&item, above);
+        let left_out = only_for_below || verdict.is_ignored();
+        match item.kind {
+            Kind::Directory if !prune => self.directory(item, verdict, left_out).map(Some),
+            // A socket means nothing without the process behind it; Docker leaves them out, too.
+            Kind::Directory | Kind::Socket => Ok(None),
+            _ => {
+                self.items.extend((!left_out).then_some(item));
+                Ok(None)
+            }
         }
-        Ok(())
+    }
+
+    fn directory(&mut self, mut item: Item, verdict: Verdict, left_out: bool) -> Result<Level, FileError> {
+        if self.cancel.is_requested() {
+            return Err(FileError::Cancelled);
+        }
+        self.tree.complete(&mut item)?;
+        let children = self.tree.children(&item.path)?.into_iter();
+        let left_out = left_out.then_some(self.items.len());
+        self.items.push(item);
+        Ok(Level { children, verdict, left_out })
     }
 
     /// What `--exclude` says of an item, and whether nothing below it needs to be looked at.

@@ -56,7 +56,7 @@ pub(crate) struct Bytes {
 #[derive(Clone)]
 pub(crate) enum Origin {
     /// In a context, at this path.
-    Context(Arc<Context>, Vec<u8>, Arc<Node>),
+    Context(Arc<Context>, Arc<[u8]>, Arc<Node>),
     /// In a layer, at this path.
     Layer(StoredLayer, Vec<u8>),
     /// In a file of our own, to be moved into place.
@@ -167,14 +167,11 @@ impl Tree {
     /// Finds out what the files of a context hold; those of layers are known.
     pub(crate) fn hash(&self, items: &mut [&mut Item], cancel: &Cancel) -> Result<(), FileError> {
         let Self::Context(context) = self else { return Ok(()) };
-        let nodes: Vec<(Vec<u8>, Arc<Node>)> = items
-            .iter()
-            .filter_map(|item| match &item.bytes {
-                Some(Bytes { origin: Origin::Context(_, path, node), .. }) => Some((path.clone(), node.clone())),
-                _ => None,
-            })
-            .collect();
-        let files: Vec<(&[u8], &Node)> = nodes.iter().map(|(path, node)| (path.as_slice(), &**node)).collect();
+        let file = |item: &'_ &mut Item| match &item.bytes {
+            Some(Bytes { origin: Origin::Context(_, path, node), .. }) => Some((path.clone(), node.clone())),
+            _ => None,
+        };
+        let files: Vec<_> = items.iter().filter_map(file).collect();
         context.hash(&files, cancel)?;
         for item in items {
             let Some(bytes) = &mut item.bytes else { continue };
@@ -211,7 +208,7 @@ fn from_node(context: &Arc<Context>, path: Vec<u8>, node: &Arc<Node>) -> Item {
     let metadata =
         Metadata { mode: node.mode, uid: 0, gid: 0, modified: identity.modified, attributes: Attributes::new() };
     let bytes = (node.kind == Kind::File).then(|| Bytes {
-        origin: Origin::Context(context.clone(), path.clone(), node.clone()),
+        origin: Origin::Context(context.clone(), path.as_slice().into(), node.clone()),
         digest: Digest::from_bytes([0; 32]),
         size: identity.size,
     });

@@ -8,7 +8,7 @@ use kiln_cache::{ArchiveReader, Member, MemberKind, Store};
 use kiln_solver::{Cancel, Digest, Hasher};
 
 use super::error::UnpackError;
-use super::plan::{Ids, Plan, What};
+use super::plan::{Ids, Plan, Shared, What};
 use super::tree::{Bytes, Origin};
 use super::{FileError, Kind, Metadata, attributes};
 use crate::paths::{self, Seen};
@@ -32,10 +32,19 @@ fn decompress<'a>(mut input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>
     } else if start.starts_with(b"\xfd7zXZ\0") {
         Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input))
     } else if start.starts_with(b"\x28\xb5\x2f\xfd") {
-        Box::new(zstd::Decoder::with_buffer(input)?)
+        Box::new(Asked(zstd::Decoder::with_buffer(input)?))
     } else {
         Box::new(input)
     })
+}
+
+/// Answers requests for no bytes at all by itself: the Zstandard decoder takes them for a fault.
+struct Asked<R>(R);
+
+impl<R: Read> Read for Asked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() { Ok(0) } else { self.0.read(buffer) }
+    }
 }
 
 /// Plans what an archive holds, below a directory that is there.
@@ -119,7 +128,7 @@ impl Unpacker<'_> {
             MemberKind::BlockDevice => (What::Special(Kind::BlockDevice, member.device), metadata),
             MemberKind::File => (What::File { bytes: self.file(content)?, twin: None }, metadata),
             MemberKind::HardLink => match self.linked(&path, member)? {
-                Some((bytes, twin, metadata)) => (What::File { bytes, twin: Some(twin) }, metadata),
+                Some(Shared { bytes, twin, metadata }) => (What::File { bytes, twin: Some(twin) }, metadata),
                 None => return Ok(()),
             },
         };
@@ -179,7 +188,7 @@ impl Unpacker<'_> {
     }
 
     /// What a hard link shares; nothing if it is linked to itself.
-    fn linked(&mut self, path: &[u8], member: &Member) -> Result<Option<(Bytes, (u64, usize), Metadata)>, FileError> {
+    fn linked(&mut self, path: &[u8], member: &Member) -> Result<Option<Shared>, FileError> {
         let missing = || UnpackError::HardLink {
             link: String::from_utf8_lossy(&member.path).into_owned(),
             target: String::from_utf8_lossy(&member.target).into_owned(),

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::plan::{Plan, Planned, What};
+use super::plan::{Plan, Planned, Twin, What};
 use super::tree::{Bytes, Origin};
 use super::{FileError, Kind, Metadata};
 use crate::paths;
@@ -28,7 +28,7 @@ pub(crate) fn write(plan: Plan, draft: &LayerDraft, whiteouts: Whiteouts, cancel
     for (path, _) in upper.iter().filter(|(_, planned)| matches!(planned.what, What::Directory { .. })) {
         rustix::fs::mkdirat(writer.root, path.as_slice(), Mode::RWXU).map_err(|errno| failed("make", path, errno))?;
     }
-    let mut firsts: HashMap<(u64, usize), &Vec<u8>> = HashMap::new();
+    let mut firsts: HashMap<Twin, &Vec<u8>> = HashMap::new();
     let mut files = Vec::new();
     let mut links = Vec::new();
     for (path, planned) in &upper {
@@ -97,7 +97,8 @@ impl Writer<'_> {
         }
         if (hasher.finish(), size) != (bytes.digest, bytes.size) {
             let path = match &bytes.origin {
-                Origin::Context(_, path, _) | Origin::Layer(_, path) => path,
+                Origin::Context(_, path, _) => path,
+                Origin::Layer(_, path) => path.as_slice(),
                 Origin::Scratch(_) => path,
             };
             return Err(FileError::Changed { path: paths::display(path) });

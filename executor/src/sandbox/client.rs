@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{Gid, MemfdFlags, Mode, Uid};
-use rustix::io::{Errno, IoSlice};
+use rustix::io::{Errno, IoSlice, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
 };
@@ -182,7 +182,7 @@ impl Helper {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
         let message = [IoSlice::new(b"r")];
-        rustix::net::sendmsg(&self.control, &message, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+        retry_on_intr(|| rustix::net::sendmsg(&self.control, &message, &mut ancillary, SendFlags::NOSIGNAL)).map(drop)
     }
 }
 
@@ -226,8 +226,8 @@ impl Run {
             }
             if ready.reply {
                 let mut bytes = [0; Reply::MAX];
-                let (length, _) =
-                    rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()).map_err(broken)?;
+                let (length, _) = retry_on_intr(|| rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty()))
+                    .map_err(broken)?;
                 break Reply::decode(&bytes[..length]).ok_or(SandboxError::HelperDied)?;
             }
         };

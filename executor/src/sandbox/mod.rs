@@ -11,6 +11,8 @@
 //!      ◀──────────────────────── pipes: output ───────────────────────────────────────────
 //! ```
 //!
+//! It needs Linux 5.12, the first with all of the new mount interface that is used here.
+//!
 //! | file | |
 //! |---|---|
 //! | `client.rs` | kiln's side: starts the helper, pumps output |

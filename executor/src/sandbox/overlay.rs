@@ -35,24 +35,28 @@ const LONGEST: usize = 255;
 impl Overlay<'_> {
     /// Mounts it at `target`; returns its root.
     pub(super) fn mount(&self, target: &Path) -> Result<OwnedFd, Failure> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
-        match self.configure(context.as_fd()) {
-            Ok(()) => {}
-            Err((Key::Lower, _, Errno::INVAL)) => return self.mount_old(target),
-            Err((_, what, error)) => return Err(self.failure(&explain(&what, &context), error)),
+        match self.mount_new(target) {
+            // Kernels before 6.8 do not know `lowerdir+`; they say so here or there.
+            Err(failure) if failure.error == Errno::INVAL => self.mount_old(target).map_err(|_| failure),
+            done => done,
         }
-        fsconfig_create(&context).map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    }
+
+    fn mount_new(&self, target: &Path) -> Result<OwnedFd, Failure> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
+        self.configure(context.as_fd()).map_err(|(what, error)| self.failure(&explain(&what, &context), error))?;
+        let mount = fsconfig_create(&context)
+            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()))
             .map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
         super::system::attach_at(&mount, CWD, target)
             .map_err(|error| self.failure(&target.to_string_lossy(), error))?;
         Ok(mount)
     }
 
-    fn configure(&self, context: rustix::fd::BorrowedFd<'_>) -> Result<(), (Key, String, Errno)> {
+    fn configure(&self, context: rustix::fd::BorrowedFd<'_>) -> Result<(), (String, Errno)> {
         let mut held = Vec::new();
-        let mut set = |key: Key, name: &str, path: &Path| {
-            let failed = |error| (key, path.to_string_lossy().into_owned(), error);
+        let mut set = |name: &str, path: &Path| {
+            let failed = |error| (path.to_string_lossy().into_owned(), error);
             if path.as_os_str().len() <= LONGEST {
                 return fsconfig_set_string(context, name, path).map_err(failed);
             }
@@ -62,13 +66,13 @@ impl Overlay<'_> {
             fsconfig_set_string(context, name, short).map_err(failed)
         };
         for lower in &self.lowers {
-            set(Key::Lower, "lowerdir+", lower)?;
+            set("lowerdir+", lower)?;
         }
-        set(Key::Other, "upperdir", self.upper)?;
-        set(Key::Other, "workdir", self.work)?;
+        set("upperdir", self.upper)?;
+        set("workdir", self.work)?;
         let refused = |name: &str| {
             let name = name.to_owned();
-            move |error| (Key::Other, format!("overlayfs option `{name}`"), error)
+            move |error| (format!("overlayfs option `{name}`"), error)
         };
         for (name, value) in OPTIONS {
             fsconfig_set_string(context, name, value).map_err(refused(name))?;
@@ -80,9 +84,9 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    /// The same for kernels before 6.8, which take all layers in one text of at most a page: each is named by a
+    /// The same through the old interface, which takes all layers in one text of at most a page: each is named by a
     /// file descriptor, so that a long path costs no more than a short one.
-    pub(super) fn mount_old(&self, target: &Path) -> Result<OwnedFd, Failure> {
+    fn mount_old(&self, target: &Path) -> Result<OwnedFd, Failure> {
         let held = |path: &Path| open(path).map_err(|error| self.failure(&path.to_string_lossy(), error));
         let lowers = self.lowers.iter().map(|path| held(path)).collect::<Result<Vec<_>, _>>()?;
         let (upper, work) = (held(self.upper)?, held(self.work)?);
@@ -106,12 +110,6 @@ impl Overlay<'_> {
         let what = format!("{what} ({} layers)", self.lowers.len());
         Failure { phase: Phase::Root, what, error }
     }
-}
-
-#[derive(Clone, Copy)]
-enum Key {
-    Lower,
-    Other,
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
@@ -142,5 +140,49 @@ pub(super) struct WorkDirectories {
 impl WorkDirectories {
     pub(super) fn below(work: &Path) -> Self {
         Self { overlay: work.join("overlay"), patch: work.join("patch") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::mount::MountPropagationFlags;
+    use rustix::thread::UnshareFlags;
+
+    use super::*;
+    use crate::sandbox::sys;
+
+    #[test]
+    fn both_interfaces_give_the_same_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        // A mount namespace belongs to a thread.
+        let mounting = std::thread::spawn(|| {
+            sys::unshare(UnshareFlags::NEWNS).unwrap();
+            rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            for old in [false, true] {
+                let directory = tempfile::tempdir().unwrap();
+                let at = |name: &str| directory.path().join(name);
+                for name in ["a:b", "c,d", "upper", "work", "target"] {
+                    fs::create_dir(at(name)).unwrap();
+                }
+                fs::write(at("a:b/low"), "low").unwrap();
+                fs::write(at("c,d/high"), "high").unwrap();
+                let (low, high, upper, work) = (at("a:b"), at("c,d"), at("upper"), at("work"));
+                let lowers: Vec<&Path> = vec![&high, &low];
+                let overlay = Overlay { lowers, upper: &upper, work: &work, user_attributes: false };
+                let root = if old { overlay.mount_old(&at("target")) } else { overlay.mount_new(&at("target")) };
+                let root = root.map_err(|failure| failure.what).unwrap();
+                rustix::fs::openat(&root, "high", OFlags::PATH, Mode::empty()).unwrap();
+                assert_eq!(fs::read_to_string(at("target/low")).unwrap(), "low");
+                fs::write(at("target/new"), "new").unwrap();
+                assert_eq!(fs::read_to_string(at("upper/new")).unwrap(), "new");
+                drop(root);
+                rustix::mount::unmount(at("target"), rustix::mount::UnmountFlags::DETACH).unwrap();
+            }
+        });
+        mounting.join().unwrap();
     }
 }

@@ -13,6 +13,7 @@ use kiln_executor::rootless::enter;
 use kiln_executor::sandbox::{ExitStatus, SandboxError, User, hosts_with_own_name};
 use kiln_solver::{Cancel, LogStream, Network};
 
+use crate::steps;
 use crate::world::World;
 
 type Case = fn(&World);
@@ -55,6 +56,12 @@ pub const ALL: &[(&str, Case)] = &[
     ("a_killed_helper_is_replaced", a_killed_helper_is_replaced),
     ("big_requests_arrive", big_requests_arrive),
     ("the_helpers_file_cannot_be_written_to", the_helpers_file_cannot_be_written_to),
+    ("layers_hold_what_commands_did", steps::layers_hold_what_commands_did),
+    ("the_same_command_makes_the_same_content", steps::the_same_command_makes_the_same_content),
+    ("failures_leave_nothing", steps::failures_leave_nothing),
+    ("users_are_those_of_the_image", steps::users_are_those_of_the_image),
+    ("an_empty_root_is_no_input", steps::an_empty_root_is_no_input),
+    ("every_kind_of_file_is_kept", steps::every_kind_of_file_is_kept),
 ];
 
 fn exit_codes_come_back(world: &World) {

@@ -15,6 +15,7 @@
 
 mod cases;
 mod rootless;
+mod steps;
 mod world;
 
 use std::os::unix::ffi::OsStrExt;

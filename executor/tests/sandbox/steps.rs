@@ -1,0 +1,214 @@
+//! Whole steps over a real store: what a command wrote becomes a layer, and nothing else does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use kiln_cache::{EntryKind, Store, View, Whiteouts};
+use kiln_executor::{BoxError, Executor, ImageLayers, Settings};
+use kiln_solver::{
+    Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Network, Observer, Operation, Origin,
+    Output, Security, Step, StepError, StepId, Worker,
+};
+
+use crate::world::World;
+
+/// There are no images here.
+struct NoImages;
+
+impl ImageLayers for NoImages {
+    fn stack(&self, _: &Digest) -> Result<Vec<Layer>, BoxError> {
+        Err("no images".into())
+    }
+
+    fn ensure(&self, layers: &[Layer], _: &Cancel) -> Result<(), BoxError> {
+        if layers.is_empty() { Ok(()) } else { Err("no images".into()) }
+    }
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<(LogStream, Vec<u8>)>>);
+
+impl Observer for Log {
+    fn log(&self, _: StepId, stream: LogStream, bytes: &[u8]) {
+        self.0.lock().unwrap().push((stream, bytes.to_vec()));
+    }
+}
+
+impl Log {
+    fn text(&self, wanted: LogStream) -> String {
+        let log = self.0.lock().unwrap();
+        let bytes: Vec<u8> = log.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, b)| b.clone()).collect();
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+struct Steps {
+    store: Arc<Store>,
+    executor: Executor,
+    base: Layer,
+}
+
+impl Steps {
+    fn new(world: &World) -> Self {
+        let whiteouts = if world.identity.in_user_namespace() { Whiteouts::User } else { Whiteouts::Trusted };
+        let store = Arc::new(Store::open(&world.directory(), whiteouts).unwrap());
+        let draft = store.begin_layer().unwrap();
+        copy(&world.base, draft.files());
+        let base = Layer { diff_id: *draft.commit(SystemTime::now()).unwrap().diff_id(), origin: Origin::Built };
+        let executor = Executor::new(Settings {
+            store: store.clone(),
+            contexts: BTreeMap::new(),
+            images: Arc::new(NoImages),
+            sandbox: Arc::new(World::sandbox(&world.identity, &world.directory())),
+            created: None,
+        });
+        Self { store, executor, base }
+    }
+
+    fn run(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log) {
+        let mut graph = Graph::new();
+        let mut step = Step::new(Operation::Exec(exec), "test");
+        let source = graph.add(Step::new(Operation::File(Vec::new()), "input"));
+        step.inputs = inputs.iter().map(|_| Input { step: source, output: 0 }).collect();
+        let id = graph.add(step);
+        let log = Log::default();
+        let job = Job { id, step: graph.step(id), inputs, cancel: &Cancel::new(), observer: &log };
+        (self.executor.run(job), log)
+    }
+
+    /// The layers after running a script on top of these.
+    fn sh(&self, layers: &[Layer], script: &str) -> Vec<Layer> {
+        let (outputs, log) = self.run(&[Output::Layers(layers.to_vec())], shell(script));
+        match outputs.as_deref() {
+            Ok([Output::Layers(layers)]) => layers.clone(),
+            _ => panic!("{outputs:?} {}", log.text(LogStream::Stderr)),
+        }
+    }
+
+    fn paths(&self, layer: &Layer) -> Vec<String> {
+        let stored = self.store.layer(&layer.diff_id).unwrap().unwrap();
+        let entries = stored.index().entries();
+        entries.map(|entry| String::from_utf8(entry.path.to_vec()).unwrap()).collect()
+    }
+}
+
+fn shell(script: &str) -> Exec {
+    Exec {
+        args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        env: vec!["PATH=/bin".to_owned()],
+        cwd: "/".to_owned(),
+        user: String::new(),
+        mounts: vec![Mount {
+            kind: MountKind::Bind { input: Some(0), selector: "/".to_owned() },
+            destination: "/".to_owned(),
+            readonly: false,
+            output: Some(0),
+        }],
+        network: Network::Default,
+        security: Security::Sandbox,
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path()).unwrap(), target).unwrap();
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+pub fn layers_hold_what_commands_did(world: &World) {
+    let steps = Steps::new(world);
+    let first = steps.sh(&[steps.base], "echo one > /one; rm /data/file; cat /etc/hosts > /dev/null");
+    assert_eq!(first.len(), 2);
+    assert_eq!((first[0], first[1].origin), (steps.base, Origin::Built));
+    assert_eq!(steps.paths(&first[1]), ["data", "data/file", "one"]);
+    let second = steps.sh(&first, "test ! -e /data/file && rm -rf /data && mkdir /data && cat /one > /data/two");
+    assert_eq!(steps.paths(&second[2]), ["data", "data/two"]);
+    let stored = second.iter().map(|layer| steps.store.layer(&layer.diff_id).unwrap().unwrap()).collect();
+    let view = View::new(stored);
+    assert_eq!(view.read(b"data/two", 100).unwrap().unwrap(), b"one\n");
+    assert!(view.entry(b"data/old").is_none());
+    let third = steps.sh(&second, "cat /data/two; test ! -e /data/old");
+    assert!(steps.paths(&third[3]).is_empty());
+}
+
+pub fn the_same_command_makes_the_same_content(world: &World) {
+    let steps = Steps::new(world);
+    let content = |layers: Vec<Layer>| steps.store.layer(&layers[1].diff_id).unwrap().unwrap().content();
+    let script = "mkdir /d; echo x > /d/f; ln /d/f /d/g; ln -s f /d/l; chmod 4711 /d/f";
+    assert_eq!(content(steps.sh(&[steps.base], script)), content(steps.sh(&[steps.base], script)));
+}
+
+pub fn failures_leave_nothing(world: &World) {
+    let steps = Steps::new(world);
+    let base = [Output::Layers(vec![steps.base])];
+    let layers = || fs::read_dir(steps.store.root().join("layers")).unwrap().count();
+    let before = layers();
+    let (result, log) = steps.run(&base, shell("echo out; echo err >&2; exit 7"));
+    assert!(matches!(result, Err(StepError::ExitCode(7))), "{result:?}");
+    assert_eq!((log.text(LogStream::Stdout), log.text(LogStream::Stderr)), ("out\n".into(), "err\n".into()));
+    let (result, log) = steps.run(&base, Exec { args: vec!["nothing".into()], ..shell("") });
+    assert!(matches!(result, Err(StepError::ExitCode(127))), "{result:?}");
+    assert_eq!(log.text(LogStream::Stderr), "exec: \"nothing\": executable file not found in $PATH\n");
+    let (result, _) = steps.run(&base, Exec { user: "eve".into(), ..shell("true") });
+    assert!(result.unwrap_err().to_string().contains("unable to find user `eve`"));
+    let (result, _) = steps.run(&base, Exec { security: Security::Insecure, ..shell("true") });
+    assert!(result.unwrap_err().to_string().contains("insecure"));
+    assert_eq!(layers(), before);
+    let left = fs::read_dir(steps.store.root().join("tmp")).unwrap().flatten();
+    let left: Vec<_> = left.flat_map(|session| fs::read_dir(session.path()).into_iter().flatten()).flatten().collect();
+    assert!(left.iter().all(|entry| entry.file_type().unwrap().is_file()), "{left:?}");
+}
+
+pub fn users_are_those_of_the_image(world: &World) {
+    let steps = Steps::new(world);
+    let base = [Output::Layers(vec![steps.base])];
+    let (result, log) = steps.run(&base, shell("echo $HOME $(id -u)"));
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(log.text(LogStream::Stdout), "/root 0\n");
+    if !world.single() {
+        let exec = Exec { user: "ada".into(), cwd: "/work/here".into(), ..shell("echo $HOME $(id -G); touch x") };
+        let (result, log) = steps.run(&base, exec);
+        assert_eq!(log.text(LogStream::Stdout), "/home/ada 1000 50\n");
+        let Ok([Output::Layers(layers)]) = result.as_deref() else { panic!("{result:?}") };
+        let stored = steps.store.layer(&layers[1].diff_id).unwrap().unwrap();
+        let owners: Vec<(u32, u32)> = stored.index().entries().map(|entry| (entry.uid, entry.gid)).collect();
+        assert_eq!(owners, [(1000, 1000); 3]);
+        assert_eq!(steps.paths(&layers[1]), ["work", "work/here", "work/here/x"]);
+    }
+}
+
+pub fn an_empty_root_is_no_input(world: &World) {
+    let steps = Steps::new(world);
+    let mut exec = Exec { args: vec!["/bin/true".into()], ..shell("") };
+    let MountKind::Bind { input, .. } = &mut exec.mounts[0].kind;
+    *input = None;
+    let (result, _) = steps.run(&[], exec);
+    assert!(matches!(result, Err(StepError::ExitCode(127))), "{result:?}");
+}
+
+pub fn every_kind_of_file_is_kept(world: &World) {
+    let steps = Steps::new(world);
+    let script = "mkdir /k; cd /k; mkfifo p; echo f > f; ln f h; ln -s nowhere s; mkdir -m 1777 t; touch 'a b'";
+    let layers = steps.sh(&[steps.base], script);
+    let stored = steps.store.layer(&layers[1].diff_id).unwrap().unwrap();
+    let kind = |path: &[u8]| stored.index().get(path).unwrap().kind;
+    assert_eq!(kind(b"k/p"), EntryKind::Fifo);
+    assert_eq!(kind(b"k/s"), EntryKind::Symlink);
+    assert_eq!((kind(b"k/f"), kind(b"k/h")), (EntryKind::File, EntryKind::HardLink));
+    assert_eq!(stored.index().get(b"k/t").unwrap().mode, 0o1777);
+    assert_eq!(stored.index().get(b"k/a b").unwrap().size, 0);
+    let again = steps.sh(&layers, "test -p /k/p && cat /k/h");
+    assert!(steps.paths(&again[2]).is_empty());
+}
