@@ -292,3 +292,25 @@ impl Read for BlockReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readers that were done before the one who fills the blocks let go used to lose them, until none was left.
+    #[test]
+    fn blocks_that_all_receivers_let_go_first_are_not_lost() {
+        let (give_back, empty) = mpsc::channel();
+        let channels = [mpsc::sync_channel(0), mpsc::sync_channel(0)];
+        let [(one, for_one), (two, for_two)] = channels;
+        let count = |blocks: mpsc::Receiver<Arc<Block>>, give_back: mpsc::Sender<Block>| {
+            move || blocks.into_iter().map(|block| return_block(block, &give_back)).count()
+        };
+        std::thread::scope(|scope| {
+            let counts = [scope.spawn(count(for_one, give_back.clone())), scope.spawn(count(for_two, give_back))];
+            let mut archive = std::io::repeat(0).take(300 << 20);
+            read_blocks(&mut archive, &empty, &[one, two]).unwrap();
+            assert_eq!(counts.map(|count| count.join().unwrap()), [300, 300]);
+        });
+    }
+}
