@@ -19,7 +19,7 @@ use kiln_cache::{Compression, ImageRecord, StoredLayer, View};
 use kiln_solver::{Cancel, Digest, Layer};
 
 use crate::{ImageError, Images, Reference};
-use output::Output;
+use output::{Output, Stoppable};
 use package::{Package, Vocabulary};
 use sink::{ArchiveSink, DirectorySink};
 
@@ -89,13 +89,14 @@ pub fn tar(images: &Images, layers: &[Layer], destination: Destination<'_>, canc
     match destination {
         Destination::File(path) => {
             let mut output = Output::create(&path)?;
-            view.write_archive(&mut output).map_err(|error| output.explain(error.into()))?;
+            let written = Stoppable::write(&mut output, cancel, |output| Ok(view.write_archive(output)?));
+            written.map_err(|error| output.explain(error))?;
             output.finish()
         }
-        Destination::Stream(stream) => {
-            view.write_archive(stream)?;
-            stream.flush().map_err(ImageError::Output)
-        }
+        Destination::Stream(stream) => Stoppable::write(stream, cancel, |output| {
+            view.write_archive(output)?;
+            output.flush().map_err(ImageError::Output)
+        }),
         Destination::Directory(path) => Err(not_a_file(&path)),
     }
 }

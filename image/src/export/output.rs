@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kiln_solver::Cancel;
 use tempfile::TempPath;
 
 use crate::ImageError;
@@ -71,6 +72,36 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush().inspect_err(|error| self.failure = Some(copy_of(error)))
+    }
+}
+
+/// Fails as soon as the build is to stop.
+pub(super) struct Stoppable<'a> {
+    inner: &'a mut dyn Write,
+    cancel: &'a Cancel,
+}
+
+impl Stoppable<'_> {
+    pub(super) fn write(
+        inner: &mut dyn Write,
+        cancel: &Cancel,
+        work: impl FnOnce(&mut Stoppable<'_>) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let outcome = work(&mut Stoppable { inner, cancel });
+        if cancel.is_requested() { Err(ImageError::Cancelled) } else { outcome }
+    }
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_requested() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -198,7 +198,7 @@ fn check(
     }
 }
 
-/// The first error of a registry's error document, in one line.
+/// The first error of a registry's error document, or of a web server's plain text, in one line.
 fn complaint(response: Response, cancel: &Cancel) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Complaints {
@@ -211,10 +211,18 @@ fn complaint(response: Response, cancel: &Cancel) -> Option<String> {
         #[serde(default)]
         message: String,
     }
+    let plain = content_type(response.headers()) == "text/plain";
     let bytes = response.bytes(COMPLAINT_LIMIT, cancel).ok()??;
-    let first = serde_json::from_slice::<Complaints>(&bytes).ok()?.errors.into_iter().next()?;
-    let text = if first.message.is_empty() { first.code } else { first.message };
+    let text = match serde_json::from_slice::<Complaints>(&bytes).ok().and_then(|list| list.errors.into_iter().next()) {
+        Some(first) if first.message.is_empty() => first.code,
+        Some(first) => first.message,
+        None if plain => String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned(),
+        None => String::new(),
+    };
     let printable: String = text.chars().filter(|character| !character.is_control()).take(300).collect();
+    if printable.contains("HTTP request to an HTTPS server") {
+        return Some(format!("{printable} Set `http = false` for it in kiln.toml"));
+    }
     Some(printable).filter(|text| !text.is_empty())
 }
 

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 
 /// What a client asked for.
 #[derive(Clone, Debug)]
@@ -59,8 +64,8 @@ impl Reply {
         self
     }
 
-    pub(crate) fn partial(self) -> Self {
-        Self { status: 206, ..self }
+    pub(crate) fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
     }
 
     /// Ends the connection after so many bytes of the body.
@@ -76,6 +81,18 @@ impl Reply {
 
 impl Server {
     pub(crate) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::launch(None, answer)
+    }
+
+    /// Speaks TLS, and asks its clients for a certificate if told so.
+    pub(crate) fn start_tls(ask_client: bool, answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::launch(Some(Arc::new(server_tls(ask_client))), answer)
+    }
+
+    fn launch(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -86,8 +103,18 @@ impl Server {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (answer, log, stop) = (answer.clone(), log.clone(), stop.clone());
-                std::thread::spawn(move || converse(&stream.unwrap(), &*answer, &log, &stop));
+                let (answer, log, stop, tls) = (answer.clone(), log.clone(), stop.clone(), tls.clone());
+                std::thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    let mut stream: Box<dyn Stream> = match tls {
+                        None => Box::new(stream),
+                        Some(tls) => {
+                            let connection = rustls::ServerConnection::new(tls).unwrap();
+                            Box::new(rustls::StreamOwned::new(connection, stream))
+                        }
+                    };
+                    converse(&mut *stream, &*answer, &log, &stop);
+                });
             }
         };
         Self { address, asked, stopped, thread: Some(std::thread::spawn(serve)) }
@@ -119,7 +146,33 @@ impl Drop for Server {
     }
 }
 
-fn converse(stream: &TcpStream, answer: &dyn Fn(&Asked) -> Reply, log: &Mutex<Vec<Asked>>, stop: &AtomicBool) {
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+/// A file of `testdata/tls`.
+pub(crate) fn tls_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls").join(name)
+}
+
+fn server_tls(ask_client: bool) -> rustls::ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let certificate = |name| CertificateDer::from_pem_file(tls_file(name)).unwrap();
+    let builder = if ask_client {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate("ca.pem")).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let key = PrivateKeyDer::from_pem_file(tls_file("server.key")).unwrap();
+    builder.with_single_cert(vec![certificate("server.pem")], key).unwrap()
+}
+
+fn converse(stream: &mut dyn Stream, answer: &dyn Fn(&Asked) -> Reply, log: &Mutex<Vec<Asked>>, stop: &AtomicBool) {
     let Some(asked) = read(stream) else {
         return;
     };
@@ -135,14 +188,14 @@ fn converse(stream: &TcpStream, answer: &dyn Fn(&Asked) -> Reply, log: &Mutex<Ve
     }
     let body = if asked.method == "HEAD" { &[][..] } else { &reply.body };
     let body = &body[..reply.cut.unwrap_or(body.len()).min(body.len())];
-    let mut stream = stream;
     let _ = stream
         .write_all(head.as_bytes())
         .and_then(|()| stream.write_all(b"\r\n"))
-        .and_then(|()| stream.write_all(body));
+        .and_then(|()| stream.write_all(body))
+        .and_then(|()| stream.flush());
 }
 
-fn read(stream: &TcpStream) -> Option<Asked> {
+fn read(stream: &mut dyn Stream) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::testing::{Asked, Reply, Server};
+use super::testing::{Asked, Reply, Server, tls_file};
 use super::*;
 use crate::fixture::hurry;
 use crate::spec::media_type;
@@ -258,7 +258,7 @@ fn a_blob_that_breaks_off_is_taken_up_again() {
         let start = asked.header("range").map(|range| range["bytes=".len()..].trim_end_matches('-').parse().unwrap());
         match start {
             None => Reply::ok("x", body.clone()).cut_after(300_000),
-            Some(start) => Reply::ok("x", &body[start..]).partial().cut_after(400_000),
+            Some(start) => Reply::ok("x", &body[start..]).with_status(206).cut_after(400_000),
         }
     });
     assert!(read_blob(&server, &content).unwrap() == content);
@@ -294,4 +294,43 @@ fn a_blob_longer_or_shorter_than_promised_is_an_error() {
     assert!(matches!(error, ImageError::WrongSize { expected: 1000, found: 1001, .. }), "{error}");
     let server = Server::start(|_| Reply::ok("x", vec![7; 999]));
     assert!(matches!(read_blob(&server, &[7; 1000]), Err(ImageError::Truncated { received: 999, .. })));
+}
+
+#[test]
+fn tls_is_as_configured() {
+    let (open, strict) = (Server::start_tls(false, |_| manifest()), Server::start_tls(true, |_| manifest()));
+    let fetch = |server: &Server, lines: &str| {
+        let configuration = format!("[registry.\"{}\"]\n{lines}", server.host());
+        fetch(&client(&configuration, Credentials::none()), server).map(drop).map_err(|error| error.to_string())
+    };
+    let (ca, key, cert) = (tls_file("ca.pem"), tls_file("client.key"), tls_file("client.pem"));
+    let trust = format!("ca = [{ca:?}]\n");
+    let identity = format!("keypair = [{{ key = {key:?}, cert = {cert:?} }}]\n");
+    assert_eq!(fetch(&open, &trust), Ok(()));
+    assert_eq!(fetch(&open, "insecure = true"), Ok(()));
+    assert_eq!(fetch(&strict, &format!("{trust}{identity}")), Ok(()));
+    assert_eq!(fetch(&strict, &format!("insecure = true\n{identity}")), Ok(()));
+    let error = fetch(&open, "http = false").unwrap_err();
+    assert!(error.contains("UnknownIssuer") && error.contains("`ca`"), "{error}");
+    assert!(fetch(&strict, &trust).is_err());
+    assert!(fetch(&open, "ca = ['/absent.pem']").unwrap_err().contains("`/absent.pem`"));
+    assert!(fetch(&open, &format!("ca = [{key:?}]")).unwrap_err().contains("no PEM certificate"));
+    let swapped = format!("{trust}keypair = [{{ key = {cert:?}, cert = {cert:?} }}]");
+    assert!(fetch(&open, &swapped).unwrap_err().contains("not a PEM key and certificate"));
+}
+
+#[test]
+fn a_complaint_is_told() {
+    let plain = "Client sent an HTTP request to an HTTPS server.\nmore";
+    let replies = [
+        (Reply::ok("application/json", r#"{"errors": [{"code": "X", "message": "no\u0007pe"}]}"#), ": nope"),
+        (Reply::ok("application/json", r#"{"errors": [{"code": "DENIED"}]}"#), ": DENIED"),
+        (Reply::ok("text/plain; charset=utf-8", plain), "Set `http = false`"),
+        (Reply::ok("text/html", "<html>"), "(tag 1)"),
+    ];
+    for (reply, told) in replies {
+        let server = Server::start(move |_| reply.clone().with_status(400));
+        let error = fetch(&anonymous(), &server).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
 }
