@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 const DOCKERFILE: &str = "FROM busybox
-RUN mkdir -p /app && echo 'echo hello from $WHO' > /app/run.sh && chmod 4755 /app/run.sh && chown -R 33:33 /app
+RUN mkdir -p /app && echo 'echo hello from $WHO' > /app/run.sh && chown -R 33:33 /app && chmod 4755 /app/run.sh
 RUN rm /etc/group && ln -s app /link && ln /app/run.sh /app/hard
 COPY --chown=1:2 text /app/text
 ENV WHO=kiln
