@@ -5,6 +5,9 @@
 //! `BEGIN IMMEDIATE`, so they queue for the lock rather than fail half-way. Closing does not checkpoint.
 //! The number in `user_version` counts the entries of [`MIGRATIONS`] that have been applied.
 //!
+//! `application_id` tells which overlayfs marks the layers carry: read by the other kind of mount they would mean
+//! something else.
+//!
 //! `boot` in a row is the boot that wrote it, and NULL once the row's files are known to be durable.
 //! `id` only ever grows, so that "all rows up to here" is one number.
 
@@ -17,7 +20,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::FlockOperation;
 
-use crate::{StoreError, sys};
+use crate::{StoreError, Whiteouts, sys};
 
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE blobs (
@@ -82,9 +85,9 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens the database in the store's folder, and makes or migrates it where need be.
-    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(root: &Path, whiteouts: Whiteouts) -> Result<Self, StoreError> {
         let path = root.join("kiln.db");
-        let connection = open(&path, root).map_err(|error| locate(&path, error))?;
+        let connection = open(&path, root, whiteouts).map_err(|error| locate(&path, error))?;
         Ok(Self { path, connection: Mutex::new(connection) })
     }
 
@@ -133,14 +136,19 @@ fn transact<T>(
     Ok(value)
 }
 
-fn open(path: &Path, root: &Path) -> Result<Connection, StoreError> {
+fn open(path: &Path, root: &Path, whiteouts: Whiteouts) -> Result<Connection, StoreError> {
     // No mutex of SQLite's own: ours guards the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     if version(&connection)? != supported() {
-        migrate(&mut connection, path, root)?;
+        migrate(&mut connection, path, root, whiteouts)?;
+    }
+    let kind: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if kind != whiteouts.application_id() {
+        let made_with = if whiteouts == Whiteouts::User { Whiteouts::Trusted } else { Whiteouts::User };
+        return Err(StoreError::OtherWhiteouts { root: root.to_owned(), made_with });
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -157,7 +165,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings an empty or older database up to date. The lock on the root keeps two processes from doing it at
 /// once: entering WAL mode fails at once, without waiting, while somebody else is in the database.
-fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), StoreError> {
+fn migrate(connection: &mut Connection, path: &Path, root: &Path, whiteouts: Whiteouts) -> Result<(), StoreError> {
     let lock = sys::open_directory(root).map_err(StoreError::io("open", root))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(StoreError::io("lock", root))?;
     let found = version(connection)?;
@@ -180,9 +188,22 @@ fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), 
         for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
             transaction.execute_batch(migration)?;
         }
+        if found == 0 {
+            transaction.pragma_update(None, "application_id", whiteouts.application_id())?;
+        }
         transaction.pragma_update(None, "user_version", supported())?;
         Ok(())
     })
+}
+
+impl Whiteouts {
+    /// `kiln` or `kilu`, as four bytes.
+    fn application_id(self) -> i64 {
+        match self {
+            Self::Trusted => 0x6b69_6c6e,
+            Self::User => 0x6b69_6c75,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -233,22 +254,22 @@ mod tests {
     fn other_files_are_no_database() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("kiln.db"), vec![b'x'; 8192]).unwrap();
-        assert!(matches!(Database::open(root.path()), Err(StoreError::DatabaseDamaged { .. })));
+        assert!(matches!(Database::open(root.path(), Whiteouts::Trusted), Err(StoreError::DatabaseDamaged { .. })));
     }
 
     #[test]
     fn the_database_of_something_else_is_left_alone() {
         let root = tempfile::tempdir().unwrap();
         Connection::open(root.path().join("kiln.db")).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert!(matches!(Database::open(root.path()), Err(StoreError::DatabaseDamaged { .. })));
+        assert!(matches!(Database::open(root.path(), Whiteouts::Trusted), Err(StoreError::DatabaseDamaged { .. })));
     }
 
     #[test]
     fn a_newer_database_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let database = Database::open(root.path()).unwrap();
+        let database = Database::open(root.path(), Whiteouts::Trusted).unwrap();
         database.write(|transaction| Ok(transaction.pragma_update(None, "user_version", 1000)?)).unwrap();
-        let error = Database::open(root.path()).err().unwrap();
+        let error = Database::open(root.path(), Whiteouts::Trusted).err().unwrap();
         assert!(matches!(error, StoreError::DatabaseVersion { found: 1000, supported: 1, .. }), "{error}");
     }
 
@@ -257,7 +278,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| Database::open(root.path()).unwrap());
+                scope.spawn(|| Database::open(root.path(), Whiteouts::Trusted).unwrap());
             }
         });
     }

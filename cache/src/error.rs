@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_solver::Digest;
 
+use crate::Whiteouts;
 use crate::archive::ArchiveError;
 
 /// Why the store could not do what it was asked for.
@@ -46,6 +47,14 @@ pub enum StoreError {
         found: i64,
         /// The newest version understood.
         supported: i64,
+    },
+    /// The store was made with the other kind of overlayfs marks.
+    #[error("the store `{}` was made {}: its layers mean something else here; use another root", root.display(), made_by(*.made_with))]
+    OtherWhiteouts {
+        /// The store.
+        root: PathBuf,
+        /// The marks that its layers carry.
+        made_with: Whiteouts,
     },
     /// Bytes do not have the digest that they were promised to have.
     #[error("{what} has digest `{found}` instead of `{expected}`")]
@@ -123,6 +132,13 @@ pub enum StoreError {
     /// A worker thread could not be started or died.
     #[error("cannot {0}")]
     Thread(&'static str),
+}
+
+fn made_by(whiteouts: Whiteouts) -> &'static str {
+    match whiteouts {
+        Whiteouts::Trusted => "by root",
+        Whiteouts::User => "in a user namespace",
+    }
 }
 
 impl StoreError {

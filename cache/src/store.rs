@@ -71,7 +71,7 @@ impl Store {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         let tmp = root.join("tmp");
         session::sweep(&tmp)?;
-        let database = Database::open(&root)?;
+        let database = Database::open(&root, whiteouts)?;
         let store = Self(Arc::new(Inner {
             root,
             whiteouts,
@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// When the file system cannot be synced, or the store cannot be written.
     pub fn make_durable(&self) -> Result<(), StoreError> {
-        settle(&self.0.root, &self.0.boot)
+        settle(&self.0.root, self.0.whiteouts, &self.0.boot)
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
@@ -143,9 +143,9 @@ impl Store {
         if oldest > due {
             return Ok(());
         }
-        let (root, boot) = (root.clone(), boot.clone());
+        let (root, whiteouts, boot) = (root.clone(), self.0.whiteouts, boot.clone());
         // A thread that does not start or fails leaves the rows as they are, to the next open.
-        let settle = move || drop(settle(&root, &boot));
+        let settle = move || drop(settle(&root, whiteouts, &boot));
         let _ = std::thread::Builder::new().name("kiln-durable".to_owned()).spawn(settle);
         Ok(())
     }
@@ -213,8 +213,8 @@ fn set_aside(path: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// Syncs the file system, then strikes the boot out of exactly the rows that were there before the sync. On a
 /// connection of its own: it may take long and outlive the store.
-fn settle(root: &Path, boot: &str) -> Result<(), StoreError> {
-    let database = Database::open(root)?;
+fn settle(root: &Path, whiteouts: Whiteouts, boot: &str) -> Result<(), StoreError> {
+    let database = Database::open(root, whiteouts)?;
     let tables = ["blobs", "layers", "records"];
     let last = |table| {
         let query = format!("SELECT max(id) FROM {table}");

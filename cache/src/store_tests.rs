@@ -176,6 +176,64 @@ fn the_folder_is_an_oci_layout_for_its_owner_alone() {
 }
 
 #[test]
+fn a_store_of_the_other_kind_is_refused() {
+    let (root, _store) = store();
+    let error = Store::open(root.path(), Whiteouts::User).err().unwrap();
+    assert!(error.to_string().contains("was made by root"), "{error}");
+}
+
+#[test]
+fn a_root_that_cannot_be_is_an_error() {
+    let (_folder, folder) = folder();
+    std::fs::write(folder.join("file"), "").unwrap();
+    for root in [folder.join("file"), folder.join("file/below"), "/proc/nothing".into()] {
+        let error = Store::open(&root, Whiteouts::Trusted).err().unwrap();
+        assert!(error.to_string().contains(&root.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_nothing() {
+    let (_folder, folder) = folder();
+    let script = format!(
+        "exec unshare --mount sh -ec 'mkdir s; mount -t tmpfs -o size=6m tmpfs s; \
+         exec {} --exact store_tests::fill_the_disk --ignored --nocapture'",
+        std::env::current_exe().unwrap().display()
+    );
+    shell(&folder, &script);
+}
+
+#[test]
+#[ignore = "a part of another test, which runs it on a small file system"]
+fn fill_the_disk() {
+    let store = Store::open("s/store".as_ref(), Whiteouts::Trusted).unwrap();
+    let (_folder, big) = crate::testing::store();
+    let random: Vec<u8> = std::iter::repeat_with(rand_byte).take(4_000_000).collect();
+    let fill = |files: &std::path::Path| std::fs::write(files.join("a"), &random).unwrap();
+    let elsewhere = layer(&big, |files| std::fs::write(files.join("a"), [&random[..], &random].concat()).unwrap());
+    let full = |result: Result<(), crate::StoreError>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("No space left on device"), "{error}");
+        assert_eq!(left_in_tmp(&store), 0);
+    };
+    full(import(&store, &archive(&elsewhere)).map(drop));
+    let made = layer(&store, fill);
+    for compression in
+        [crate::Compression::Uncompressed, crate::Compression::Gzip { level: 1 }, crate::Compression::Zstd { level: 1 }]
+    {
+        full(store.layer_blob(made.diff_id(), compression).map(drop));
+    }
+    full(store.put_blob(&random).map(drop));
+    assert_eq!(paths(&store.layer(made.diff_id()).unwrap().unwrap()), ["a"]);
+}
+
+fn rand_byte() -> u8 {
+    thread_local!(static STATE: std::cell::Cell<u32> = const { std::cell::Cell::new(1) });
+    STATE.set(STATE.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    (STATE.get() >> 24) as u8
+}
+
+#[test]
 fn a_killed_process_leaves_what_the_next_sweeps() {
     let (_folder, folder) = folder();
     let script = format!(
