@@ -59,6 +59,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels) -> Result<I
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter_directory(&spec.cwd, &spec.user).map_err(failed(Phase::WorkingDirectory, &spec.cwd))?;
     // Limits and the system call filter belong here, while there is the power to set them.
+    give_output(channels, &spec.user);
     drop_bounding_set().map_err(failed(Phase::Capabilities, "bounding set"))?;
     become_user(&spec.user, house.single_id)?;
     limit_capabilities(&spec.user).map_err(failed(Phase::Capabilities, "own sets"))?;
@@ -165,6 +166,14 @@ fn enter_directory(path: &str, user: &User) -> Result<(), Errno> {
         };
     }
     rustix::process::fchdir(parent)
+}
+
+/// A user can open `/dev/stdout` only if the pipe behind it is that user's own. An id that this namespace does not
+/// have is refused when the user is entered, with an error of its own.
+fn give_output(channels: &Channels, user: &User) {
+    for pipe in [&channels.stdout, &channels.stderr] {
+        let _ = rustix::fs::fchown(pipe, Some(Uid::from_raw(user.uid)), None);
+    }
 }
 
 fn drop_bounding_set() -> Result<(), Errno> {

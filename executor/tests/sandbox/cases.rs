@@ -140,10 +140,13 @@ fn user_and_groups_are_set(world: &World) {
         assert_eq!(world.says("id -u; id -g"), "0\n0");
         return;
     }
-    let mut spec = world.spec("id -u; id -g; id -G; echo x > /tmp/mine; stat -c %u:%g /tmp/mine; touch /bin/no");
+    let mut spec = world.spec(
+        "id -u; id -g; id -G; echo x > /tmp/mine; stat -c %u:%g /tmp/mine; echo to > /dev/stdout; \
+                               touch /bin/no",
+    );
     spec.user = User { uid: 1000, gid: 1001, groups: vec![1001, 50] };
     let outcome = world.run(&spec);
-    assert_eq!(outcome.stdout, "1000\n1001\n1001 50\n1000:1001\n");
+    assert_eq!(outcome.stdout, "1000\n1001\n1001 50\n1000:1001\nto\n");
     assert_eq!(outcome.code(), 1);
     assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
 }
