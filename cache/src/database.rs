@@ -143,13 +143,9 @@ fn open(path: &Path, root: &Path, whiteouts: Whiteouts) -> Result<Connection, St
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     if version(&connection)? != supported() {
-        migrate(&mut connection, path, root, whiteouts)?;
+        migrate(&mut connection, path, root)?;
     }
-    let kind: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if kind != whiteouts.application_id() {
-        let made_with = if whiteouts == Whiteouts::User { Whiteouts::Trusted } else { Whiteouts::User };
-        return Err(StoreError::OtherWhiteouts { root: root.to_owned(), made_with });
-    }
+    claim(&connection, root, whiteouts)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
@@ -165,7 +161,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings an empty or older database up to date. The lock on the root keeps two processes from doing it at
 /// once: entering WAL mode fails at once, without waiting, while somebody else is in the database.
-fn migrate(connection: &mut Connection, path: &Path, root: &Path, whiteouts: Whiteouts) -> Result<(), StoreError> {
+fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), StoreError> {
     let lock = sys::open_directory(root).map_err(StoreError::io("open", root))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(StoreError::io("lock", root))?;
     let found = version(connection)?;
@@ -188,12 +184,20 @@ fn migrate(connection: &mut Connection, path: &Path, root: &Path, whiteouts: Whi
         for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
             transaction.execute_batch(migration)?;
         }
-        if found == 0 {
-            transaction.pragma_update(None, "application_id", whiteouts.application_id())?;
-        }
         transaction.pragma_update(None, "user_version", supported())?;
         Ok(())
     })
+}
+
+/// Checks that the layers carry marks of this kind. The first to open a database settles it.
+fn claim(connection: &Connection, root: &Path, whiteouts: Whiteouts) -> Result<(), StoreError> {
+    let own = whiteouts.application_id();
+    let made_with = if whiteouts == Whiteouts::User { Whiteouts::Trusted } else { Whiteouts::User };
+    match connection.query_row("PRAGMA application_id", [], |row| row.get::<_, i64>(0))? {
+        0 => Ok(connection.pragma_update(None, "application_id", own)?),
+        kind if kind == own => Ok(()),
+        _ => Err(StoreError::OtherWhiteouts { root: root.to_owned(), made_with }),
+    }
 }
 
 impl Whiteouts {
