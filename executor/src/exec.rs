@@ -2,6 +2,9 @@
 
 pub(crate) mod user;
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use kiln_cache::{StoreError, StoredLayer, View};
 use kiln_solver::{Exec, Job, Layer, LogStream, MountKind, Network, Origin, Output, Security, StepError};
 
@@ -46,7 +49,7 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     let stored = executor.stored(base, job.cancel)?;
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
     let spec = RunSpec {
-        lowers: stored.iter().map(|layer| layer.mount_source().to_owned()).collect(),
+        lowers: lowers(&stored),
         upper: draft.files().to_owned(),
         work: draft.work().to_owned(),
         ..describe(exec, executor.environment(), stored)?
@@ -65,6 +68,20 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     let mut layers = base.to_vec();
     layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
     Ok(vec![Output::Layers(layers)])
+}
+
+/// The directories to mount, the lowest first. overlayfs takes each only once; of a layer that comes more than once
+/// the highest occurrence has all of its say, whatever lies between. Empty layers have none.
+fn lowers(stored: &[StoredLayer]) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut lowers: Vec<PathBuf> = stored
+        .iter()
+        .rev()
+        .filter(|layer| !layer.index().is_empty() && seen.insert(*layer.diff_id()))
+        .map(|layer| layer.mount_source().to_owned())
+        .collect();
+    lowers.reverse();
+    lowers
 }
 
 /// A program that cannot be executed ends a step with the code that a shell would give, after saying why.
