@@ -166,7 +166,7 @@ impl Executor {
 fn copy_of(action: &FileAction) -> Option<&CopyAction> {
     match &action.kind {
         FileActionKind::Copy(copy) => Some(copy),
-        FileActionKind::Mkdir(_) => None,
+        FileActionKind::Mkdir(_) | FileActionKind::Mkfile(_) => None,
     }
 }
 
@@ -181,6 +181,7 @@ fn everything() -> CopyAction {
         allow_empty_wildcard: false,
         unpack: false,
         contents_only: true,
+        parents: false,
         exclude: Vec::new(),
     }
 }
@@ -205,6 +206,9 @@ impl Worker for Executor {
             Operation::Source(Source::Local { name }) => {
                 self.tree(&Output::Local(name.clone()), job.cancel)?;
                 Ok(vec![Output::Local(name.clone())])
+            }
+            Operation::Source(Source::Http(_) | Source::Git(_)) => {
+                Err(StepError::other("sources from web servers and git repositories are not supported"))
             }
             Operation::File(actions) => Ok(run_actions(self, &job, actions)?),
             Operation::Exec(exec) => run_exec(self, &job, exec),

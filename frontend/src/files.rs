@@ -132,6 +132,7 @@ impl Shared {
             allow_empty_wildcard: true,
             unpack: self.unpack,
             contents_only: true,
+            parents: false,
             exclude: Vec::new(),
         }
     }

@@ -23,7 +23,7 @@ pub use key::Key;
 pub use platform::{ParsePlatformError, Platform};
 pub use solve::{SolveError, solve};
 pub use step::{
-    CopyAction, Exec, FileAction, FileActionKind, Input, Metadata, MkdirAction, Mount, MountKind, Network, Operation,
-    Owner, Security, Source, SourceSpan, Step, UserRef,
+    CopyAction, Exec, FileAction, FileActionKind, Git, Http, Input, Metadata, MkdirAction, MkfileAction, Mount,
+    MountKind, Network, Operation, Owner, Security, Source, SourceSpan, Step, UserRef,
 };
 pub use traits::{Hit, Job, Layer, LogStream, Observer, Origin, Output, Records, StepError, Worker};

@@ -74,6 +74,39 @@ pub enum Source {
         /// The name of the context; the main one is `context`.
         name: String,
     },
+    /// One file fetched over http or https, alone in the root of a tree. Known by content: servers change their
+    /// minds.
+    Http(Http),
+    /// The files of a git commit. Known by content: branches move.
+    Git(Git),
+}
+
+/// A file to fetch over http or https (LLB `http` source).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where from.
+    pub url: String,
+    /// What the body must hash to, where that is said.
+    pub checksum: Option<Digest>,
+    /// The name of the file; with mode 0600, root's, and the time of `Last-Modified` if the server gives one.
+    pub filename: String,
+}
+
+/// A git commit to check out (LLB `git` source).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Git {
+    /// The repository, in any form that the git program understands.
+    pub remote: String,
+    /// A branch, tag or commit; the remote's default branch where absent.
+    pub reference: Option<String>,
+    /// The directory of the repository that becomes the root of the tree.
+    pub subdirectory: Option<String>,
+    /// The commit that `reference` must be, in full or from its first digits on, where that is said.
+    pub checksum: Option<String>,
+    /// Whether `.git` is kept.
+    pub keep_git_dir: bool,
+    /// Whether submodules are checked out, too.
+    pub submodules: bool,
 }
 
 /// A command to run (LLB `ExecOp`).
@@ -163,6 +196,8 @@ pub enum FileActionKind {
     Copy(CopyAction),
     /// Makes a directory (`WORKDIR`).
     Mkdir(MkdirAction),
+    /// Makes a file of known content (a heredoc).
+    Mkfile(MkfileAction),
 }
 
 /// Copies what one pattern matches (LLB `FileActionCopy`).
@@ -184,7 +219,11 @@ pub struct CopyAction {
     pub unpack: bool,
     /// Whether a directory gives its contents rather than itself.
     pub contents_only: bool,
-    /// Patterns, as in `.dockerignore`, of what is left out, relative to the root of the tree read from.
+    /// Whether the directories above what is copied are made below the destination as well (`--parents`): all of
+    /// them, or those behind a `/./` in `source`.
+    pub parents: bool,
+    /// Patterns, as in `.dockerignore`, of what is left out, relative to the directory that is copied or to the
+    /// part of `source` before its first wildcard.
     pub exclude: Vec<String>,
 }
 
@@ -195,6 +234,19 @@ pub struct MkdirAction {
     pub path: String,
     /// The permission bits.
     pub mode: u32,
+    /// Root where absent.
+    pub owner: Option<Owner>,
+}
+
+/// Makes a file (LLB `FileActionMkFile`), replacing what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MkfileAction {
+    /// Absolute.
+    pub path: String,
+    /// The permission bits.
+    pub mode: u32,
+    /// What it holds.
+    pub content: String,
     /// Root where absent.
     pub owner: Option<Owner>,
 }
@@ -223,15 +275,30 @@ impl Operation {
         matches!(self, Self::Source(_))
     }
 
-    /// Whether its digest names its result for good. A local directory's does not: it is known by content.
+    /// Whether its digest names its result for good. An image's does; what comes from a local directory, a web
+    /// server or a git repository is known by content.
     pub fn has_identity(&self) -> bool {
-        !matches!(self, Self::Source(Source::Local { .. }))
+        !matches!(self, Self::Source(Source::Local { .. } | Source::Http(_) | Source::Git(_)))
     }
 
     fn encode(&self, encoder: &mut Encoder) {
         match self {
             Self::Source(Source::Image { reference: _, digest }) => encoder.tag("source.image").digest(digest),
             Self::Source(Source::Local { name }) => encoder.tag("source.local").text(name),
+            Self::Source(Source::Http(http)) => {
+                encoder.tag("source.http").text(&http.url).text(&http.filename);
+                match &http.checksum {
+                    Some(checksum) => encoder.digest(checksum),
+                    None => encoder.position(None),
+                }
+            }
+            Self::Source(Source::Git(git)) => {
+                encoder.tag("source.git").text(&git.remote);
+                for text in [&git.reference, &git.subdirectory, &git.checksum] {
+                    encoder.texts(text.as_slice());
+                }
+                encoder.flag(git.keep_git_dir).flag(git.submodules)
+            }
             Self::Exec(exec) => {
                 encoder.tag("exec");
                 exec.encode(encoder);
@@ -281,11 +348,15 @@ impl FileAction {
                 encode_owner(copy.owner.as_ref(), encoder);
                 encoder.position(copy.mode.map(|mode| mode as usize));
                 encoder.flag(copy.wildcard).flag(copy.allow_empty_wildcard).flag(copy.unpack);
-                encoder.flag(copy.contents_only).texts(&copy.exclude);
+                encoder.flag(copy.contents_only).flag(copy.parents).texts(&copy.exclude);
             }
             FileActionKind::Mkdir(mkdir) => {
                 encoder.tag("mkdir").text(&mkdir.path).number(u64::from(mkdir.mode));
                 encode_owner(mkdir.owner.as_ref(), encoder);
+            }
+            FileActionKind::Mkfile(mkfile) => {
+                encoder.tag("mkfile").text(&mkfile.path).number(u64::from(mkfile.mode)).text(&mkfile.content);
+                encode_owner(mkfile.owner.as_ref(), encoder);
             }
         }
     }

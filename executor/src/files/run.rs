@@ -57,6 +57,7 @@ impl Run<'_> {
                 let path = plan.resolve(&paths::clean(mkdir.path.as_bytes()))?;
                 plan.make_directories(&path, mkdir.mode & 0o777, owner.unwrap_or_default())?;
             }
+            FileActionKind::Mkfile(_) => return Err(malformed("files of known content are not supported")),
         }
         Ok(Made::Open(plan))
     }

@@ -2,8 +2,8 @@
 //! users have is named by them.
 
 use kiln_solver::{
-    CopyAction, Digest, Exec, FileAction, FileActionKind, Graph, MkdirAction, Mount, MountKind, Network, Operation,
-    Owner, Platform, Security, Source, Step, UserRef,
+    CopyAction, Digest, Exec, FileAction, FileActionKind, Git, Graph, Http, MkdirAction, MkfileAction, Mount,
+    MountKind, Network, Operation, Owner, Platform, Security, Source, Step, UserRef,
 };
 
 fn exec() -> Exec {
@@ -33,6 +33,7 @@ fn copy() -> CopyAction {
         allow_empty_wildcard: false,
         unpack: false,
         contents_only: true,
+        parents: false,
         exclude: vec!["*.md".into()],
     }
 }
@@ -48,6 +49,16 @@ fn own(operation: Operation) -> String {
 #[test]
 fn the_digests_of_steps_are_pinned() {
     let image = Source::Image { reference: "any".into(), digest: Digest::of(b"") };
+    let git = Git {
+        remote: "https://git.example/app.git".into(),
+        reference: Some("v1".into()),
+        subdirectory: None,
+        checksum: None,
+        keep_git_dir: false,
+        submodules: true,
+    };
+    let http = Http { url: "https://example/app.tar".into(), checksum: None, filename: "app.tar".into() };
+    let mkfile = MkfileAction { path: "/app/file".into(), mode: 0o644, content: "text".into(), owner: None };
     let mkdir = MkdirAction { path: "/app".into(), mode: 0o755, owner: None };
     let digests = [
         own(Operation::Source(image)),
@@ -55,6 +66,9 @@ fn the_digests_of_steps_are_pinned() {
         own(Operation::Exec(exec())),
         own(file(FileActionKind::Copy(copy()))),
         own(file(FileActionKind::Mkdir(mkdir))),
+        own(file(FileActionKind::Mkfile(mkfile))),
+        own(Operation::Source(Source::Http(http))),
+        own(Operation::Source(Source::Git(git))),
     ];
     assert_eq!(digests, PINNED);
 }
@@ -81,7 +95,7 @@ fn every_field_of_an_exec_counts() {
 
 #[test]
 fn every_field_of_a_copy_counts() {
-    let changes: [fn(&mut CopyAction); 11] = [
+    let changes: [fn(&mut CopyAction); 12] = [
         |copy| copy.source.push('x'),
         |copy| copy.destination.push('x'),
         |copy| copy.owner = None,
@@ -92,6 +106,7 @@ fn every_field_of_a_copy_counts() {
         |copy| copy.allow_empty_wildcard = true,
         |copy| copy.unpack = true,
         |copy| copy.contents_only = false,
+        |copy| copy.parents = true,
         |copy| copy.exclude.clear(),
     ];
     for change in changes {
@@ -124,4 +139,13 @@ fn a_merged_step_ignores_the_cache_if_either_did() {
     assert_eq!(graph.step(first).metadata.name, "first");
 }
 
-const PINNED: [&str; 5] = ["9088d08a369c", "b0141a6723ec", "16858b4fb16a", "939b0eb0f914", "009384dc3d73"];
+const PINNED: [&str; 8] = [
+    "9088d08a369c",
+    "b0141a6723ec",
+    "16858b4fb16a",
+    "5f3278b1b2c0",
+    "009384dc3d73",
+    "221775032504",
+    "5ab3d37c0464",
+    "f27b1c44974f",
+];

@@ -168,6 +168,7 @@ impl World {
         let text = match &step.operation {
             Operation::Source(Source::Local { name }) => return vec![Output::Local(name.clone())],
             Operation::Source(Source::Image { digest, .. }) => format!("image {digest}"),
+            Operation::Source(other) => unreachable!("no fake {other:?}"),
             Operation::Exec(exec) if exec.args[0] == "constant" => exec.args[1].clone(),
             Operation::Exec(exec) => {
                 let seen: Vec<Digest> = inputs.iter().map(|input| self.seen(input)).collect();

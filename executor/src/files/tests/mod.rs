@@ -150,6 +150,7 @@ fn from_to(source: &str, destination: &str) -> CopyAction {
         allow_empty_wildcard: true,
         unpack: false,
         contents_only: true,
+        parents: false,
         exclude: Vec::new(),
     }
 }
