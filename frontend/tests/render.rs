@@ -53,6 +53,8 @@ fn operation(operation: &Operation) -> String {
     match operation {
         Operation::Source(Source::Image { reference, .. }) => format!("image {reference}"),
         Operation::Source(Source::Local { name }) => format!("local {name}"),
+        Operation::Source(Source::Http(http)) => format!("http {} as {} {:?}", http.url, http.filename, http.checksum),
+        Operation::Source(Source::Git(git)) => format!("git {git:?}"),
         Operation::Exec(_) => "exec".to_owned(),
         Operation::File(_) => "file".to_owned(),
     }
@@ -73,6 +75,10 @@ fn file_action(action: &FileAction, text: &mut String) {
     let _ = match &action.kind {
         FileActionKind::Copy(copy) => {
             writeln!(text, "  copy {:?}:{} to {}{} on {place}", action.from, copy.source, copy.destination, flags(copy))
+        }
+        FileActionKind::Mkfile(mkfile) => {
+            let owner = owner(mkfile.owner.as_ref());
+            writeln!(text, "  mkfile {} {:o}{owner} {:?} on {place}", mkfile.path, mkfile.mode, mkfile.content)
         }
         FileActionKind::Mkdir(mkdir) => {
             writeln!(text, "  mkdir {} {:o}{} on {place}", mkdir.path, mkdir.mode, owner(mkdir.owner.as_ref()))
