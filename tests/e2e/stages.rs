@@ -86,3 +86,13 @@ fn a_pattern_that_matches_nothing_copies_nothing() {
         world.project(&[("Dockerfile", "FROM scratch\nCOPY file *.none /x/\nCOPY *.none /y/\n"), ("file", "x")]);
     assert_eq!(world.tree(&project).below("x"), ["file"], "as with BuildKit; only a plain name has to be there");
 }
+
+/// overlayfs refuses to mount one directory twice, and steps that change nothing share one layer.
+#[test]
+fn layers_that_come_more_than_once() {
+    let world = World::new();
+    let again = "RUN echo same > /same && touch -d @1700000000 /same /\nRUN rm /same\n";
+    let dockerfile = format!("FROM busybox\n{}{}RUN test ! -e /same\n", "RUN true\n".repeat(5), again.repeat(3));
+    let project = world.project(&[("Dockerfile", &dockerfile)]);
+    assert!(!world.image(&project, &["--no-cache"]).tree().has("same"));
+}
