@@ -166,17 +166,3 @@ fn debian_installs_its_own_packages_offline() {
     assert_eq!(tree.text("opt/hello"), "hello\n");
     assert_eq!(tree.text("home/someone/name"), "someone\n");
 }
-
-/// overlayfs takes no directory twice: four empty layers, or a file made, removed and made again, failed to mount.
-#[test]
-fn layers_that_come_more_than_once_are_mounted() {
-    let world = World::new();
-    let make = "RUN echo made > /made && touch -d @7 /made\n";
-    let remove = "RUN rm /made\n";
-    let nothing = "RUN true\n".repeat(4);
-    let file = format!(
-        "FROM busybox\n{nothing}{make}{remove}{make}RUN test -e /made\n{remove}RUN test ! -e /made\n{nothing}{make}"
-    );
-    let project = world.project(&[("Dockerfile", &file)]);
-    assert_eq!(world.tree(&project).text("made"), "made\n");
-}
