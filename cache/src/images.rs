@@ -1,9 +1,10 @@
 //! Images by name, and references seen before.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
-use kiln_solver::{Digest, Layer, Platform};
-use rusqlite::{OptionalExtension as _, Row, params};
+use kiln_solver::{Digest, Layer, Origin, Platform};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::records::RecordedLayer;
 use crate::{Store, StoreError, database};
@@ -40,6 +41,22 @@ fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> ru
 
 fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// Drops the images whose config is not here, or that need one of these layers and could not get it again.
+pub(crate) fn drop_broken(transaction: &Transaction<'_>, lost: &HashSet<&Digest>) -> Result<(), StoreError> {
+    transaction.execute("DELETE FROM images WHERE image NOT IN (SELECT digest FROM blobs)", [])?;
+    let images: Vec<(String, ImageRecord)> = transaction
+        .prepare(&format!("SELECT {COLUMNS} FROM images"))?
+        .query_map([], read_row)?
+        .collect::<Result<_, _>>()?;
+    let is_broken = |image: &ImageRecord| {
+        image.layers.iter().any(|layer| layer.origin == Origin::Built && lost.contains(&layer.diff_id))
+    };
+    for (name, _) in images.iter().filter(|(_, image)| is_broken(image)) {
+        transaction.execute("DELETE FROM images WHERE name = ?1", [name])?;
+    }
+    Ok(())
 }
 
 impl Store {

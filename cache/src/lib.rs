@@ -24,6 +24,7 @@ mod archive;
 mod blobs;
 mod compress;
 mod database;
+mod durability;
 mod error;
 mod extractor;
 mod images;

@@ -1,27 +1,17 @@
-//! Opening the store, and what a power loss may take from it.
-//!
-//! Rows of `blobs`, `layers` and `records` carry the boot that wrote them. In that boot they hold: the page cache
-//! has their bytes. Once a `syncfs` that began after they were written has ended, the boot is struck out and
-//! they hold for good. Opened in another boot, the store drops the rows that still carry one, with their files,
-//! and the images whose config went with them.
+//! Opening the store.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use kiln_solver::Digest;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::compress::Compressing;
-use crate::database::{self, Database};
+use crate::database::Database;
 use crate::session::{self, Session};
-use crate::{StoreError, StoredLayer, sys};
-
-/// How old the oldest row that is not durable may get before an opened store sees to it.
-const DURABLE_AFTER: Duration = Duration::from_secs(60);
+use crate::{StoreError, StoredLayer, durability, sys};
 
 /// Which extended attributes overlayfs keeps its marks in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,8 +72,8 @@ impl Store {
             compressing: Compressing::default(),
             session: Mutex::default(),
         }));
-        store.drop_other_boots()?;
-        store.settle_in_background()?;
+        durability::check_other_boots(&store.0)?;
+        durability::settle_in_background(&store.0)?;
         Ok(store)
     }
 
@@ -102,7 +92,7 @@ impl Store {
     /// # Errors
     /// When the file system cannot be synced, or the store cannot be written.
     pub fn make_durable(&self) -> Result<(), StoreError> {
-        settle(&self.0.root, self.0.whiteouts, &self.0.boot)
+        durability::settle(&self.0.root, self.0.whiteouts, &self.0.boot)
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
@@ -111,43 +101,6 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
-    }
-
-    /// Drops what another boot wrote and nobody saw reach the disk.
-    fn drop_other_boots(&self) -> Result<(), StoreError> {
-        let Inner { root, boot, database, .. } = &*self.0;
-        if !database.read(|connection| has_other_boots(connection, boot))? {
-            return Ok(());
-        }
-        let trash = self.0.session()?.make_directory("trash", 0o700)?;
-        database.write(|transaction| {
-            for (table, column, folder) in [("blobs", "digest", "blobs/sha256"), ("layers", "diff_id", "layers")] {
-                for digest in of_other_boots(transaction, table, column, boot)? {
-                    set_aside(&root.join(folder).join(digest.hex()), &trash.join(format!("{table}-{}", digest.hex())))?;
-                }
-            }
-            for table in ["blobs", "layers", "records"] {
-                transaction.execute(&format!("DELETE FROM {table} WHERE boot IS NOT NULL AND boot <> ?1"), [boot])?;
-            }
-            transaction.execute("DELETE FROM images WHERE image NOT IN (SELECT digest FROM blobs)", [])?;
-            Ok(())
-        })?;
-        session::remove_tree(&trash).map_err(StoreError::io("remove", &trash))
-    }
-
-    /// Makes old rows durable while others work.
-    fn settle_in_background(&self) -> Result<(), StoreError> {
-        let Inner { root, boot, database, .. } = &*self.0;
-        let Some(oldest) = database.read(|connection| oldest_not_durable(connection, boot))? else { return Ok(()) };
-        let due = SystemTime::now().checked_sub(DURABLE_AFTER).map_or(i64::MIN, database::to_nanos);
-        if oldest > due {
-            return Ok(());
-        }
-        let (root, whiteouts, boot) = (root.clone(), self.0.whiteouts, boot.clone());
-        // A thread that does not start or fails leaves the rows as they are, to the next open.
-        let settle = move || drop(settle(&root, whiteouts, &boot));
-        let _ = std::thread::Builder::new().name("kiln-durable".to_owned()).spawn(settle);
-        Ok(())
     }
 }
 
@@ -175,59 +128,4 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
     let part = root.join(format!("tmp/oci-layout-{}", sys::random_name().map_err(StoreError::io("name", &marker))?));
     std::fs::write(&part, "{\"imageLayoutVersion\":\"1.0.0\"}").map_err(StoreError::io("write", &part))?;
     std::fs::rename(&part, &marker).map_err(StoreError::io("write", &marker))
-}
-
-fn has_other_boots(connection: &Connection, boot: &str) -> rusqlite::Result<bool> {
-    // Two ranges rather than `<>`: only those can be looked up in the index.
-    let query = "SELECT EXISTS (SELECT 1 FROM blobs WHERE boot < ?1) OR EXISTS (SELECT 1 FROM blobs WHERE boot > ?1)
-        OR EXISTS (SELECT 1 FROM layers WHERE boot < ?1) OR EXISTS (SELECT 1 FROM layers WHERE boot > ?1)
-        OR EXISTS (SELECT 1 FROM records WHERE boot < ?1) OR EXISTS (SELECT 1 FROM records WHERE boot > ?1)";
-    connection.prepare_cached(query)?.query_row([boot], |row| row.get(0))
-}
-
-fn of_other_boots(
-    transaction: &Transaction<'_>,
-    table: &str,
-    column: &str,
-    boot: &str,
-) -> rusqlite::Result<Vec<Digest>> {
-    let query = format!("SELECT {column} FROM {table} WHERE boot IS NOT NULL AND boot <> ?1");
-    transaction.prepare(&query)?.query_map([boot], |row| database::digest(row, 0))?.collect()
-}
-
-fn oldest_not_durable(connection: &Connection, boot: &str) -> rusqlite::Result<Option<i64>> {
-    let query = "SELECT min(saved) FROM (
-        SELECT min(saved) AS saved FROM blobs WHERE boot = ?1
-        UNION ALL SELECT min(saved) FROM layers WHERE boot = ?1
-        UNION ALL SELECT min(saved) FROM records WHERE boot = ?1)";
-    connection.prepare_cached(query)?.query_row([boot], |row| row.get(0)).optional().map(Option::flatten)
-}
-
-/// Takes a file or directory out of the way, if it is there.
-fn set_aside(path: &Path, to: &Path) -> Result<(), StoreError> {
-    match std::fs::rename(path, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(StoreError::io("remove", path)),
-    }
-}
-
-/// Syncs the file system, then strikes the boot out of exactly the rows that were there before the sync. On a
-/// connection of its own: it may take long and outlive the store.
-fn settle(root: &Path, whiteouts: Whiteouts, boot: &str) -> Result<(), StoreError> {
-    let database = Database::open(root, whiteouts)?;
-    let tables = ["blobs", "layers", "records"];
-    let last = |table| {
-        let query = format!("SELECT max(id) FROM {table}");
-        database.read(|connection| connection.query_row(&query, [], |row| row.get::<_, Option<i64>>(0)))
-    };
-    let before = [last(tables[0])?, last(tables[1])?, last(tables[2])?];
-    sys::sync_file_system(root).map_err(StoreError::io("sync", root))?;
-    database.write(|transaction| {
-        for (table, last) in tables.into_iter().zip(before) {
-            let update = format!("UPDATE {table} SET boot = NULL WHERE boot = ?1 AND id <= ?2");
-            transaction.execute(&update, params![boot, last])?;
-        }
-        Ok(())
-    })?;
-    database.shorten_log()
 }

@@ -61,37 +61,107 @@ fn records_come_back_while_their_layers_are_here() {
     assert_eq!(reopened.find(&key("lost")).unwrap(), Some(vec![Output::Layers(Vec::new())]));
 }
 
+/// What an orderly reboot leaves is all there, durable or not.
 #[test]
-fn another_boot_drops_what_was_never_durable() {
+fn another_boot_keeps_what_reached_the_disk() {
     let (_folder, root) = folder();
     let first = open(&root, "first");
-    let durable = file_layer(&first, "durable");
-    first.save(&[key("durable")], &step(), &[Output::Layers(vec![built(&durable)])]).unwrap();
-    let durable_image = image(&first, "durable image");
-    first.tag("durable", &durable_image).unwrap();
-    first.make_durable().unwrap();
-    let lost = file_layer(&first, "lost");
-    first.save(&[key("lost")], &step(), &[Output::Layers(vec![built(&lost)])]).unwrap();
-    first.tag("lost", &image(&first, "lost image")).unwrap();
-    let lost_files = lost.mount_source().to_owned();
+    let made = file_layer(&first, "made");
+    let mut archive = Vec::new();
+    let rich = layer(&first, fill_with_everything);
+    rich.write_archive(&mut archive).unwrap();
+    let tagged = ImageRecord { layers: vec![built(&made)], ..image(&first, "config") };
+    first.tag("image", &tagged).unwrap();
+    first.save(&[key("made")], &step(), &[Output::Layers(vec![built(&made)])]).unwrap();
     drop(first);
 
-    let same = open(&root, "first");
-    assert!(same.find(&key("lost")).unwrap().is_some() && same.image("lost").unwrap().is_some());
-    drop(same);
+    let (_other, elsewhere) = folder();
+    let other = open(&elsewhere, "first");
+    other.import_layer(&mut archive.as_slice(), rich.diff_id()).unwrap();
+    drop(other);
+    assert!(open(&elsewhere, "second").layer(rich.diff_id()).unwrap().is_some());
 
     let second = open(&root, "second");
-    assert!(second.find(&key("durable")).unwrap().is_some());
-    assert_eq!(second.image("durable").unwrap(), Some(durable_image));
-    assert!(second.layer(durable.diff_id()).unwrap().is_some());
-    assert_eq!(second.find(&key("lost")).unwrap(), None);
-    assert_eq!(second.image("lost").unwrap(), None);
-    assert!(second.layer(lost.diff_id()).unwrap().is_none());
-    assert!(second.blob(&Digest::of(b"lost image")).unwrap().is_none());
-    assert!(!lost_files.exists());
-    assert_eq!(std::fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 1);
+    assert!(second.find(&key("made")).unwrap().is_some());
+    assert!(second.layer(rich.diff_id()).unwrap().is_some());
+    assert_eq!(second.image("image").unwrap(), Some(tagged));
+    assert_eq!(second.read_blob(&Digest::of(b"config"), 100).unwrap().as_deref(), Some(&b"config"[..]));
+    assert_eq!(undurable(&second), 0);
     assert_eq!(left_in_tmp(&second), 0);
-    assert_eq!(paths(&file_layer(&second, "lost")), ["a"]);
+}
+
+#[test]
+fn another_boot_drops_what_a_power_loss_cut() {
+    let damages: [(&str, fn(&std::path::Path)); 6] = [
+        ("emptied", |files| std::fs::write(files.join("a"), "").unwrap()),
+        ("zeroed", |files| std::fs::write(files.join("a"), "\0\0\0\0\0\0\0").unwrap()),
+        ("gone", |files| std::fs::remove_file(files.join("a")).unwrap()),
+        ("mode", |files| {
+            std::fs::set_permissions(files.join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap()
+        }),
+        ("index", |files| std::fs::write(files.with_file_name("index"), vec![0; 200]).unwrap()),
+        ("nothing", |files| std::fs::remove_dir_all(files.parent().unwrap()).unwrap()),
+    ];
+    for (name, damage) in damages {
+        let (_folder, root) = folder();
+        let first = open(&root, "first");
+        let layer = layer(&first, |files| {
+            std::fs::write(files.join("a"), "content").unwrap();
+            set_mtime(&files.join("a"), 7);
+        });
+        first.save(&[key("step")], &step(), &[Output::Layers(vec![built(&layer)])]).unwrap();
+        first.tag("image", &ImageRecord { layers: vec![built(&layer)], ..image(&first, "config") }).unwrap();
+        first.tag("other", &image(&first, "config of the other")).unwrap();
+        drop(first);
+        let files = layer.mount_source().to_owned();
+        damage(&files);
+        if files.join("a").exists() {
+            set_mtime(&files.join("a"), 7);
+        }
+
+        let second = open(&root, "second");
+        assert_eq!(second.find(&key("step")).unwrap(), None, "{name}");
+        assert!(second.layer(layer.diff_id()).unwrap().is_none(), "{name}");
+        assert!(!files.exists(), "{name}");
+        assert_eq!(second.image("image").unwrap(), None, "{name}");
+        assert!(second.image("other").unwrap().is_some(), "{name}");
+        assert_eq!(left_in_tmp(&second), 0);
+        assert_eq!(paths(&file_layer(&second, "content")), ["a"]);
+    }
+}
+
+#[test]
+fn another_boot_drops_a_blob_that_a_power_loss_cut() {
+    let (_folder, root) = folder();
+    let first = open(&root, "first");
+    first.tag("image", &image(&first, "config")).unwrap();
+    first.put_blob(b"whole").unwrap();
+    std::fs::write(root.join("blobs/sha256").join(Digest::of(b"config").hex()), "c\0nfig").unwrap();
+    drop(first);
+    let second = open(&root, "second");
+    assert!(second.blob(&Digest::of(b"config")).unwrap().is_none());
+    assert!(second.blob(&Digest::of(b"whole")).unwrap().is_some());
+    assert_eq!(second.image("image").unwrap(), None);
+    assert_eq!(std::fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 1);
+}
+
+/// What is durable is not read again.
+#[test]
+fn another_boot_takes_what_is_durable_at_its_word() {
+    let (_folder, root) = folder();
+    let first = open(&root, "first");
+    let layer = file_layer(&first, "durable");
+    first.save(&[key("durable")], &step(), &[Output::Layers(vec![built(&layer)])]).unwrap();
+    first.make_durable().unwrap();
+    drop(first);
+    std::fs::write(layer.mount_source().join("a"), "changed").unwrap();
+    assert!(open(&root, "second").find(&key("durable")).unwrap().is_some());
+}
+
+fn undurable(store: &Store) -> i64 {
+    let query = "SELECT (SELECT count(*) FROM layers WHERE boot IS NOT NULL)
+        + (SELECT count(*) FROM blobs WHERE boot IS NOT NULL)";
+    store.inner().database.read(|connection| connection.query_row(query, [], |row| row.get(0))).unwrap()
 }
 
 #[test]
@@ -100,11 +170,6 @@ fn only_what_was_there_before_the_sync_is_durable() {
     let store = open(&root, "first");
     file_layer(&store, "early");
     store.make_durable().unwrap();
-    let undurable = |store: &Store| -> i64 {
-        let query = "SELECT (SELECT count(*) FROM layers WHERE boot IS NOT NULL)
-            + (SELECT count(*) FROM blobs WHERE boot IS NOT NULL)";
-        store.inner().database.read(|connection| connection.query_row(query, [], |row| row.get(0))).unwrap()
-    };
     assert_eq!(undurable(&store), 0);
     file_layer(&store, "late");
     store.put_blob(b"late").unwrap();

@@ -10,6 +10,7 @@
 //! transaction: if the database has the layer, the draft is dropped; else it is renamed to `layers/HEX` and
 //! recorded. A folder that is there without a row is what a crash left, and is exchanged for the new one.
 
+mod check;
 mod commit;
 mod publish;
 mod stored;
@@ -18,5 +19,6 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::is_whole;
 pub use publish::LayerDraft;
 pub use stored::StoredLayer;

@@ -144,7 +144,7 @@ pub(super) fn find_row(connection: &rusqlite::Connection, diff_id: &Digest) -> r
 
 impl Inner {
     /// Where a layer lies.
-    pub(super) fn layer_directory(&self, diff_id: &Digest) -> PathBuf {
+    pub(crate) fn layer_directory(&self, diff_id: &Digest) -> PathBuf {
         self.root.join("layers").join(diff_id.hex())
     }
 }
