@@ -92,7 +92,8 @@ fn another_boot_keeps_what_reached_the_disk() {
 
 #[test]
 fn another_boot_drops_what_a_power_loss_cut() {
-    let damages: [(&str, fn(&std::path::Path)); 6] = [
+    type Damage = (&'static str, fn(&std::path::Path));
+    let damages: [Damage; 6] = [
         ("emptied", |files| std::fs::write(files.join("a"), "").unwrap()),
         ("zeroed", |files| std::fs::write(files.join("a"), "\0\0\0\0\0\0\0").unwrap()),
         ("gone", |files| std::fs::remove_file(files.join("a")).unwrap()),
