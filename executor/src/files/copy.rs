@@ -9,6 +9,9 @@
 //! | directory | a directory | merged into it, which keeps its metadata; those inside take the source's |
 //! | directory | anything else | an error, as is a file over a directory |
 //!
+//! With `--parents` the selection is the directory that paths are kept from, with the directories on the way: one
+//! that exists keeps its metadata, a new one takes the source's.
+//!
 //! Links of the destination are followed within the image, those inside a copied directory are not.
 
 use kiln_cache::{Store, Timestamp};
@@ -21,7 +24,7 @@ use super::{FileError, Kind, Metadata, Tree, owner, unpack};
 use crate::paths::{self, Seen};
 
 /// What directories that a copy needs are made with.
-const NEW_DIRECTORY: u32 = 0o755;
+pub(super) const NEW_DIRECTORY: u32 = 0o755;
 
 /// Plans one copy.
 pub(crate) fn copy(
@@ -63,7 +66,7 @@ fn copy_match(plan: &mut Plan, found: Match, action: &CopyAction, owner: Option<
         let path = paths::join(&target, found.below(item));
         let metadata = metadata(item, action, owner);
         match item.kind {
-            Kind::Directory => plan.merge(&path, metadata, position > 0)?,
+            Kind::Directory => plan.merge(&path, metadata, position > 0 && !item.implied)?,
             _ => plan.put(path, what(item, found.twins.get(&position).map(|first| (group, *first))), metadata)?,
         }
     }

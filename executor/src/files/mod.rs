@@ -1,10 +1,11 @@
-//! File operations (`COPY`, `ADD`, `WORKDIR`), done on layers without mounting anything.
+//! File operations (`COPY`, `ADD`, `WORKDIR`, heredocs), done on layers without mounting anything.
 //!
 //! | file | |
 //! |---|---|
 //! | `attributes.rs` | extended attributes: which count, reading and writing them |
 //! | `tree.rs` | what is copied from: a context or layers, behind one face |
 //! | `select.rs` | what a copy selects of it |
+//! | `include.rs` | the pattern of `--parents` |
 //! | `digest.rs` | the content key of that |
 //! | `plan.rs` | the new layer as it will be, in memory, above the base |
 //! | `copy.rs` | Docker's rules of copying: from a selection to a plan |
@@ -20,6 +21,7 @@ mod attributes;
 mod copy;
 mod digest;
 mod error;
+mod include;
 mod owner;
 mod plan;
 mod run;

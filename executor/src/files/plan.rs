@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use kiln_cache::{Device, Scratch, Store, Timestamp, View};
-use kiln_solver::Layer;
+use kiln_solver::{Digest, Layer};
 
 use super::tree::{Bytes, Origin, kind, metadata};
 use super::{Attributes, FileError, Kind, Metadata};
@@ -155,6 +155,25 @@ impl Plan {
         };
         self.upper.insert(path, Planned { what, metadata });
         Ok(())
+    }
+
+    /// A file that holds these bytes.
+    pub(crate) fn make_file(
+        &mut self,
+        path: Vec<u8>,
+        content: &[u8],
+        mode: u32,
+        owner: Ids,
+        store: &Store,
+    ) -> Result<(), FileError> {
+        let scratch = self.scratch_file(store)?;
+        let failed = |source| FileError::Scratch { action: "write", path: scratch.clone(), source };
+        std::fs::write(&scratch, content).map_err(failed)?;
+        let origin = Origin::Scratch(scratch);
+        let bytes = Bytes { origin, digest: Digest::of(content), size: content.len() as u64 };
+        let Ids { uid, gid } = owner;
+        let metadata = Metadata { mode, uid, gid, modified: self.now, attributes: Attributes::new() };
+        self.put(path, What::File { bytes, twin: None }, metadata)
     }
 
     /// A directory from elsewhere: made, or merged into the one that is there, whose metadata then change only

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use kiln_cache::{Store, Timestamp, View};
-use kiln_solver::{Cancel, FileAction, FileActionKind, Job, Layer, Origin, Output};
+use kiln_solver::{Cancel, FileAction, FileActionKind, Job, Layer, MkfileAction, Origin, Output};
 
 use super::plan::Plan;
 use super::{FileError, Tree, copy, owner, write};
@@ -57,7 +57,7 @@ impl Run<'_> {
                 let path = plan.resolve(&paths::clean(mkdir.path.as_bytes()))?;
                 plan.make_directories(&path, mkdir.mode & 0o777, owner.unwrap_or_default())?;
             }
-            FileActionKind::Mkfile(_) => return Err(malformed("files of known content are not supported")),
+            FileActionKind::Mkfile(mkfile) => make_file(&mut plan, mkfile, self.executor.store())?,
         }
         Ok(Made::Open(plan))
     }
@@ -132,6 +132,14 @@ impl Run<'_> {
         }
         outputs.into_iter().collect::<Option<_>>().ok_or_else(|| malformed("an output is made by no action"))
     }
+}
+
+/// Plans a file of known content: in the place of another, but not of a directory. Links are followed.
+pub(super) fn make_file(plan: &mut Plan, action: &MkfileAction, store: &Store) -> Result<(), FileError> {
+    let owner = action.owner.as_ref().map(|owner| owner::look_up(plan, owner)).transpose()?.unwrap_or_default();
+    let path = plan.resolve(&paths::clean(action.path.as_bytes()))?;
+    plan.make_directories(paths::parent(&path), copy::NEW_DIRECTORY, owner)?;
+    plan.make_file(path, action.content.as_bytes(), action.mode & 0o7777, owner, store)
 }
 
 /// Writes a plan and makes a layer of it; the layers with the new one on top.

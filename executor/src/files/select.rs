@@ -6,6 +6,7 @@ use kiln_parser::ignore::{Ignore, Verdict};
 use kiln_parser::pattern::{self, Pattern};
 use kiln_solver::{Cancel, CopyAction};
 
+use super::include::Include;
 use super::tree::{Inode, Item};
 use super::{FileError, Kind, Tree};
 use crate::paths::{self, Seen};
@@ -16,7 +17,7 @@ pub(crate) struct Match {
     pub(crate) name: Vec<u8>,
     /// Its path in the tree, links followed.
     pub(crate) path: Vec<u8>,
-    /// Itself and what lies below it: directories before what is in them, siblings sorted by name.
+    /// Itself and what lies below it, as far as it is selected: directories before what is in them, siblings sorted by name.
     pub(crate) items: Vec<Item>,
     /// For each item that is one of several names of one file, the position of the first of them.
     pub(crate) twins: HashMap<usize, usize>,
@@ -38,6 +39,19 @@ impl Match {
 /// Everything that a copy selects.
 pub(crate) fn select(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<Vec<Match>, FileError> {
     let exclude = Ignore::from_patterns(&copy.exclude)?;
+    let mut matches = match copy.parents {
+        true => select_with_parents(tree, copy, &exclude, cancel)?,
+        false => select_plain(tree, copy, &exclude, cancel)?,
+    };
+    let mut items: Vec<&mut Item> = matches.iter_mut().flat_map(|found| &mut found.items).collect();
+    tree.hash(&mut items, cancel)?;
+    for found in &mut matches {
+        found.twins = twins(&found.items);
+    }
+    Ok(matches)
+}
+
+fn select_plain(tree: &Tree, copy: &CopyAction, exclude: &Ignore, cancel: &Cancel) -> Result<Vec<Match>, FileError> {
     let mut matches = Vec::new();
     for (base, path) in sources(tree, copy)? {
         let name = paths::name(&path).to_vec();
@@ -51,18 +65,62 @@ pub(crate) fn select(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<
         if seen.is_none() {
             return Err(not_found(tree, copy, &path, &resolved));
         }
-        let items = collect(tree, &resolved, &exclude, cancel)?;
+        let items = collect(tree, &resolved, Rules { include: None, exclude }, cancel)?;
         if items.len() < 2 && tree.only_for_below(&resolved)? {
             return Err(not_found(tree, copy, &path, &resolved));
         }
         matches.push(Match { name, path: resolved, items, twins: HashMap::new() });
     }
-    let mut items: Vec<&mut Item> = matches.iter_mut().flat_map(|found| &mut found.items).collect();
-    tree.hash(&mut items, cancel)?;
-    for found in &mut matches {
-        found.twins = twins(&found.items);
+    Ok(matches)
+}
+
+/// `--parents`: below the directory that stands before `/./`, or the root, whatever the rest matches, with the
+/// directories on the way to it.
+fn select_with_parents(
+    tree: &Tree,
+    copy: &CopyAction,
+    exclude: &Ignore,
+    cancel: &Cancel,
+) -> Result<Vec<Match>, FileError> {
+    let (pivot, pattern) = copy.source.split_once("/./").unwrap_or(("", &copy.source));
+    let include = Include::new(pattern)?;
+    let pivots = CopyAction { source: pivot.to_owned(), ..copy.clone() };
+    let mut matches = Vec::new();
+    for (_, path) in sources(tree, &pivots)? {
+        let (resolved, seen) = tree.resolve(&path)?;
+        match seen {
+            Some(Seen::Directory) => {}
+            Some(_) => return Err(FileError::NotADirectory { path: paths::display(&path), place: tree.place() }),
+            None => return Err(not_found(tree, &pivots, &path, &resolved)),
+        }
+        if let Some(needed) = include.literal() {
+            require(tree, copy, &resolved, needed)?;
+        }
+        let rules = Rules { include: Some(&include), exclude };
+        let items = collect(tree, &resolved, rules, cancel)?;
+        matches.push(Match { name: paths::name(&path).to_vec(), path: resolved, items, twins: HashMap::new() });
     }
     Ok(matches)
+}
+
+/// Sees to it that a path without wildcards is there. Links on the way to it are not followed.
+fn require(tree: &Tree, copy: &CopyAction, pivot: &[u8], needed: &[u8]) -> Result<(), FileError> {
+    let path = paths::join(pivot, needed);
+    let steps = paths::ancestors(&path).chain([&path[..]]).filter(|step| step.len() > pivot.len());
+    for step in steps {
+        let found = match tree.seen(step)? {
+            Some(Seen::Directory) => continue,
+            Some(_) if step.len() == path.len() => continue,
+            Some(Seen::Link(_)) => {
+                let hint = format!("`{}` is a symbolic link, which `--parents` does not follow", paths::display(step));
+                return Err(FileError::NotFound { path: paths::display(&path), place: tree.place(), hint: Some(hint) });
+            }
+            Some(Seen::Other) => FileError::NotADirectory { path: paths::display(step), place: tree.place() },
+            None => not_found(tree, copy, &path, &path),
+        };
+        return Err(found);
+    }
+    Ok(())
 }
 
 fn is_no_directory(tree: &Tree, path: &[u8]) -> Result<bool, FileError> {
@@ -103,8 +161,8 @@ fn expand(tree: &Tree, directory: &[u8], components: &[&str]) -> Result<Vec<Vec<
         if !fits || (!rest.is_empty() && item.kind != Kind::Directory) {
             continue;
         }
-        if rest.is_empty() && only_for_below && collect(tree, &item.path, &Ignore::default(), &Cancel::new())?.len() < 2
-        {
+        let rules = Rules { include: None, exclude: &Ignore::default() };
+        if rest.is_empty() && only_for_below && collect(tree, &item.path, rules, &Cancel::new())?.len() < 2 {
             continue;
         }
         found.extend(expand(tree, &item.path, rest)?);
@@ -113,14 +171,16 @@ fn expand(tree: &Tree, directory: &[u8], components: &[&str]) -> Result<Vec<Vec<
 }
 
 /// A path and all below it that is not left out.
-fn collect(tree: &Tree, path: &[u8], exclude: &Ignore, cancel: &Cancel) -> Result<Vec<Item>, FileError> {
+fn collect(tree: &Tree, path: &[u8], rules: Rules<'_>, cancel: &Cancel) -> Result<Vec<Item>, FileError> {
     let Some(mut item) = tree.item(path)? else { return Ok(Vec::new()) };
     match item.kind {
         Kind::Socket => Err(FileError::Socket(paths::display(path))),
         Kind::Directory => {
-            tree.walk(path, cancel)?;
+            if rules.include.is_none_or(|include| include.is_open_at(b"")) {
+                tree.walk(path, cancel)?;
+            }
             tree.complete(&mut item)?;
-            let mut collector = Collector { tree, exclude, cancel, root: path.len(), items: vec![item] };
+            let mut collector = Collector { tree, rules, cancel, root: path.len(), items: vec![item] };
             collector.descend(path)?;
             Ok(collector.items)
         }
@@ -128,9 +188,18 @@ fn collect(tree: &Tree, path: &[u8], exclude: &Ignore, cancel: &Cancel) -> Resul
     }
 }
 
+/// What is taken of a directory.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    /// Only what this matches, where it is given.
+    include: Option<&'a Include>,
+    /// Without what this matches.
+    exclude: &'a Ignore,
+}
+
 struct Collector<'a> {
     tree: &'a Tree,
-    exclude: &'a Ignore,
+    rules: Rules<'a>,
     cancel: &'a Cancel,
     root: usize,
     items: Vec<Item>,
@@ -140,20 +209,29 @@ struct Collector<'a> {
 /// not on the stack.
 struct Level {
     children: std::vec::IntoIter<(Item, bool)>,
-    /// What `--exclude` says of it.
-    verdict: Verdict,
+    /// What the rules say of it.
+    judgement: Judgement,
     /// Where it is among the items, if it is left out: it is there all the same if something below it is not.
     left_out: Option<usize>,
+}
+
+/// What the rules say of something.
+#[derive(Clone, Copy)]
+struct Judgement {
+    exclude: Verdict,
+    /// Whether it, or a directory above it, is asked for.
+    included: bool,
 }
 
 impl Collector<'_> {
     fn descend(&mut self, directory: &[u8]) -> Result<(), FileError> {
         let children = self.tree.children(directory)?.into_iter();
-        let mut levels = vec![Level { children, verdict: Verdict::default(), left_out: None }];
+        let judgement = Judgement { exclude: Verdict::default(), included: self.rules.include.is_none() };
+        let mut levels = vec![Level { children, judgement, left_out: None }];
         while let Some(level) = levels.last_mut() {
             match level.children.next() {
                 Some((item, only_for_below)) => {
-                    let above = level.verdict;
+                    let above = level.judgement;
                     levels.extend(self.child(item, only_for_below, above)?);
                 }
                 None => {
@@ -168,11 +246,17 @@ impl Collector<'_> {
     }
 
     /// Takes something in; a directory is to be gone through next.
-    fn child(&mut self, item: Item, only_for_below: bool, above: Verdict) -> Result<Option<Level>, FileError> {
-        let (verdict, prune) = self.judge(&item, above);
-        let left_out = only_for_below || verdict.is_ignored();
+    fn child(&mut self, mut item: Item, only_for_below: bool, above: Judgement) -> Result<Option<Level>, FileError> {
+        let (judgement, prune) = self.judge(&item, above);
+        let left_out = only_for_below || judgement.exclude.is_ignored() || !judgement.included;
         match item.kind {
-            Kind::Directory if !prune => self.directory(item, verdict, left_out).map(Some),
+            Kind::Directory if !prune => {
+                item.implied = !judgement.included;
+                if judgement.included && !above.included || self.is_open_at(&item) {
+                    self.tree.walk(&item.path, self.cancel)?;
+                }
+                self.directory(item, judgement, left_out).map(Some)
+            }
             // A socket means nothing without the process behind it; Docker leaves them out, too.
             Kind::Directory | Kind::Socket => Ok(None),
             _ => {
@@ -182,7 +266,7 @@ impl Collector<'_> {
         }
     }
 
-    fn directory(&mut self, mut item: Item, verdict: Verdict, left_out: bool) -> Result<Level, FileError> {
+    fn directory(&mut self, mut item: Item, judgement: Judgement, left_out: bool) -> Result<Level, FileError> {
         if self.cancel.is_requested() {
             return Err(FileError::Cancelled);
         }
@@ -190,18 +274,31 @@ impl Collector<'_> {
         let children = self.tree.children(&item.path)?.into_iter();
         let left_out = left_out.then_some(self.items.len());
         self.items.push(item);
-        Ok(Level { children, verdict, left_out })
+        Ok(Level { children, judgement, left_out })
     }
 
-    /// What `--exclude` says of an item, and whether nothing below it needs to be looked at.
-    fn judge(&self, item: &Item, above: Verdict) -> (Verdict, bool) {
-        if self.exclude.is_empty() {
-            return (above, false);
+    /// What the rules say of an item, and whether nothing below it needs to be looked at.
+    fn judge(&self, item: &Item, above: Judgement) -> (Judgement, bool) {
+        let Rules { include, exclude } = self.rules;
+        let below = self.below(item);
+        let included = above.included || include.is_some_and(|include| include.matches(below));
+        let mut prune = !included && include.is_some_and(|include| !include.leads_below(below));
+        let mut verdict = above.exclude;
+        if !exclude.is_empty() {
+            verdict = exclude.verdict(below, above.exclude);
+            prune |= verdict.is_ignored() && !exclude.may_include_below(below);
         }
+        (Judgement { exclude: verdict, included }, prune)
+    }
+
+    fn is_open_at(&self, item: &Item) -> bool {
+        self.rules.include.is_some_and(|include| include.is_open_at(self.below(item)))
+    }
+
+    /// The path of an item below the directory that is collected.
+    fn below<'i>(&self, item: &'i Item) -> &'i [u8] {
         let below = item.path.get(self.root..).unwrap_or_default();
-        let below = below.strip_prefix(b"/").unwrap_or(below);
-        let verdict = self.exclude.verdict(below, above);
-        (verdict, verdict.is_ignored() && !self.exclude.may_include_below(below))
+        below.strip_prefix(b"/").unwrap_or(below)
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Item {
     pub(crate) bytes: Option<Bytes>,
     /// What tells the file from others, where it may have several names.
     pub(crate) inode: Option<Inode>,
+    /// Whether a directory was not asked for itself: only something below it was.
+    pub(crate) implied: bool,
 }
 
 /// The same for all names of one file.
@@ -199,7 +201,8 @@ fn root() -> Item {
     let metadata =
         Metadata { mode: 0o755, uid: 0, gid: 0, modified: Timestamp::default(), attributes: Attributes::new() };
     let path = Vec::new();
-    Item { path, kind: Kind::Directory, metadata, device: NO_DEVICE, target: Vec::new(), bytes: None, inode: None }
+    let target = Vec::new();
+    Item { path, kind: Kind::Directory, metadata, device: NO_DEVICE, target, bytes: None, inode: None, implied: false }
 }
 
 /// Files of a context belong to root, as Docker has it.
@@ -214,7 +217,8 @@ fn from_node(context: &Arc<Context>, path: Vec<u8>, node: &Arc<Node>) -> Item {
     });
     let linked = node.kind == Kind::File && node.links > 1;
     let inode = linked.then_some(Inode::Context(identity.device, identity.inode));
-    Item { path, kind: node.kind, metadata, device: node.device, target: node.target.to_vec(), bytes, inode }
+    let target = node.target.to_vec();
+    Item { path, kind: node.kind, metadata, device: node.device, target, bytes, inode, implied: false }
 }
 
 fn from_layer(path: Vec<u8>, found: &Found<'_>) -> Result<Item, FileError> {
@@ -229,7 +233,7 @@ fn from_layer(path: Vec<u8>, found: &Found<'_>) -> Result<Item, FileError> {
         (None, None)
     };
     let target = if kind == Kind::Symlink { entry.target.to_vec() } else { Vec::new() };
-    Ok(Item { path, kind, metadata: metadata(found), device: entry.device, target, bytes, inode })
+    Ok(Item { path, kind, metadata: metadata(found), device: entry.device, target, bytes, inode, implied: false })
 }
 
 /// What a layer says of a path.

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cache::{EntryKind, Store, View, Whiteouts};
 use kiln_parser::ignore::Ignore;
 use kiln_solver::{
-    Cancel, CopyAction, Digest, FileAction, FileActionKind, Layer, MkdirAction, Operation, Origin, Output, Owner, Step,
-    UserRef,
+    Cancel, CopyAction, Digest, FileAction, FileActionKind, Layer, MkdirAction, MkfileAction, Operation, Origin,
+    Output, Owner, Step, UserRef,
 };
 
 use super::plan::Plan;
@@ -21,6 +21,7 @@ use crate::{Context, paths};
 
 mod archives;
 mod keys;
+mod parents;
 mod rules;
 mod steps;
 

@@ -83,6 +83,35 @@ fn workdir_makes_what_is_missing_and_nothing_else() {
 }
 
 #[test]
+fn files_of_known_content_are_made_and_copied() {
+    let world = World::new(&[]);
+    let executor = executor(&world);
+    let mkfile = |path: &str, content: &str, mode| {
+        let owner = Some(Owner { user: UserRef::Id(5), group: None });
+        FileActionKind::Mkfile(MkfileAction { path: path.to_owned(), mode, content: content.to_owned(), owner })
+    };
+    let base = world.layer(&["etc/conf", "link->etc", "dir/"]);
+    let actions = vec![
+        action(None, None, None, mkfile("/one", "1\n", 0o644)),
+        action(Some(1), None, None, mkfile("/sub/two", "2", 0o755)),
+        action(Some(0), Some(2), None, FileActionKind::Copy(from_to("one", "/to/"))),
+        action(Some(3), Some(2), None, FileActionKind::Copy(from_to("sub/two", "/to/renamed"))),
+        action(Some(4), None, Some(0), mkfile("/link/conf", "new", 0o600)),
+    ];
+    let outputs = run(&executor, actions, &[Output::Layers(base.clone())]).unwrap();
+    let [Output::Layers(layers)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(layers.len(), 2, "one layer for all");
+    let expected = ["dir/", "etc/", "etc/conf=new", "link->etc", "to/", "to/one=1\n", "to/renamed=2"];
+    assert_eq!(world.show(layers), expected);
+    let view = world.view(layers);
+    let entry = |path: &str| view.entry(path.as_bytes()).map(|found| (found.entry.mode, found.entry.uid)).unwrap();
+    assert_eq!((entry("etc/conf"), entry("to/renamed"), entry("to")), ((0o600, 5), (0o755, 5), (0o755, 0)));
+    let error =
+        run(&executor, vec![action(Some(0), None, Some(0), mkfile("/dir", "", 0o644))], &[Output::Layers(base)]);
+    assert!(error.unwrap_err().to_string().contains("cannot replace directory `/dir`"));
+}
+
+#[test]
 fn a_step_that_makes_no_sense_is_an_error() {
     let world = World::new(&["a"]);
     let executor = executor(&world);
