@@ -18,6 +18,7 @@ pub mod ignore;
 mod instructions;
 mod json;
 mod keyword;
+mod layout;
 mod lines;
 pub mod pattern;
 mod span;
@@ -27,6 +28,7 @@ mod words;
 
 pub use ast::*;
 pub use diagnostic::{Diagnostic, Severity};
+pub use layout::{comments_above, empty_continuation_lines};
 pub use span::{Span, Spanned, Word};
 
 /// Parses a whole Dockerfile. What could not be understood is left out of the instructions and told in the

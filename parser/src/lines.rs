@@ -152,7 +152,7 @@ impl<'a> LogicalLine<'a> {
 }
 
 /// The line without its continuation mark; `None` if it has none. A mark behind another one is an escaped one.
-fn continued(line: &str, escape: char) -> Option<&str> {
+pub(crate) fn continued(line: &str, escape: char) -> Option<&str> {
     let before = line.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     (!before.ends_with(escape)).then_some(before)
 }
