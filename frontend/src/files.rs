@@ -127,7 +127,7 @@ impl Shared {
             source: paths::clean(source),
             destination: destination.to_owned(),
             owner: self.owner.clone(),
-            mode: self.mode,
+            mode: self.mode.map(Into::into),
             wildcard: true,
             allow_empty_wildcard: true,
             unpack: self.unpack,

@@ -11,6 +11,7 @@ mod digest;
 mod encode;
 mod graph;
 mod key;
+mod mode;
 mod platform;
 mod solve;
 mod step;
@@ -20,6 +21,7 @@ pub use cancel::{Cancel, CancelHook};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use graph::{Graph, StepId};
 pub use key::Key;
+pub use mode::{FileMode, ModeChanges, ParseModeError};
 pub use platform::{ParsePlatformError, Platform};
 pub use solve::{SolveError, solve};
 pub use step::{

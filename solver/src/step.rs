@@ -1,7 +1,7 @@
 //! Steps: one node each of the step graph, in the shape of BuildKit's LLB (`solver/pb/ops.proto`).
 
 use crate::encode::Encoder;
-use crate::{Digest, Platform, StepId};
+use crate::{Digest, FileMode, Platform, StepId};
 
 /// One node of the step graph: an operation, what it takes in and what it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,8 +209,8 @@ pub struct CopyAction {
     pub destination: String,
     /// The owner of all that is copied; uid 0 and gid 0 of a local context, or the source's own, where absent.
     pub owner: Option<Owner>,
-    /// The permission bits of all that is copied (`07777`); the source's own where absent.
-    pub mode: Option<u32>,
+    /// The permission bits of all that is copied; the source's own where absent.
+    pub mode: Option<FileMode>,
     /// Whether `* ? [` in `source` are wildcards (Go's `filepath.Match`).
     pub wildcard: bool,
     /// Whether a wildcard that matches nothing is fine.
@@ -346,7 +346,7 @@ impl FileAction {
             FileActionKind::Copy(copy) => {
                 encoder.tag("copy").text(&copy.source).text(&copy.destination);
                 encode_owner(copy.owner.as_ref(), encoder);
-                encoder.position(copy.mode.map(|mode| mode as usize));
+                FileMode::encode(copy.mode.as_ref(), encoder);
                 encoder.flag(copy.wildcard).flag(copy.allow_empty_wildcard).flag(copy.unpack);
                 encoder.flag(copy.contents_only).flag(copy.parents).texts(&copy.exclude);
             }

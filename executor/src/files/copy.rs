@@ -103,8 +103,8 @@ fn metadata(item: &Item, action: &CopyAction, owner: Option<Ids>) -> Metadata {
     if let Some(Ids { uid, gid }) = owner {
         (metadata.uid, metadata.gid) = (uid, gid);
     }
-    if let (Some(mode), true) = (action.mode, item.kind != Kind::Symlink) {
-        metadata.mode = mode & 0o7777;
+    if let (Some(mode), true) = (&action.mode, item.kind != Kind::Symlink) {
+        metadata.mode = mode.apply(metadata.mode, item.kind == Kind::Directory);
     }
     metadata
 }

@@ -1,6 +1,6 @@
 //! The content key of a selection: equal only where the copies would be equal but for modification times.
 
-use kiln_solver::{Cancel, CopyAction, Digest, Hasher};
+use kiln_solver::{Cancel, CopyAction, Digest, FileMode, Hasher};
 
 use super::select::{Match, select};
 use super::tree::Item;
@@ -60,7 +60,8 @@ impl Encoder {
     fn metadata(&mut self, item: &Item, copy: &CopyAction) {
         let metadata = &item.metadata;
         // Symbolic links have no mode.
-        let mode = if copy.mode.is_some() || item.kind == Kind::Symlink { 0 } else { metadata.mode };
+        let is_given = matches!(copy.mode, Some(FileMode::Exact(_)));
+        let mode = if is_given || item.kind == Kind::Symlink { 0 } else { metadata.mode };
         let owner = if copy.owner.is_some() { (0, 0) } else { (metadata.uid, metadata.gid) };
         self.number(mode.into());
         self.number(u64::from(owner.0) << 32 | u64::from(owner.1));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use kiln_frontend::Build;
 use kiln_parser::{Diagnostic, Severity};
 use kiln_solver::{
-    CopyAction, Exec, FileAction, FileActionKind, Input, MountKind, Operation, Owner, Source, StepId, UserRef,
+    CopyAction, Exec, FileAction, FileActionKind, FileMode, Input, MountKind, Operation, Owner, Source, StepId, UserRef,
 };
 
 /// Every step, then what the image's files come from.
@@ -88,7 +88,7 @@ fn file_action(action: &FileAction, text: &mut String) {
 
 fn flags(copy: &CopyAction) -> String {
     let mut text = owner(copy.owner.as_ref());
-    if let Some(mode) = copy.mode {
+    if let Some(FileMode::Exact(mode)) = copy.mode {
         let _ = write!(text, " mode {mode:o}");
     }
     for (is_set, flag) in [

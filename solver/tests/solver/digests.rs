@@ -2,7 +2,7 @@
 //! users have is named by them.
 
 use kiln_solver::{
-    CopyAction, Digest, Exec, FileAction, FileActionKind, Git, Graph, Http, MkdirAction, MkfileAction, Mount,
+    CopyAction, Digest, Exec, FileAction, FileActionKind, FileMode, Git, Graph, Http, MkdirAction, MkfileAction, Mount,
     MountKind, Network, Operation, Owner, Platform, Security, Source, Step, UserRef,
 };
 
@@ -28,7 +28,7 @@ fn copy() -> CopyAction {
         source: "/src".into(),
         destination: "/app/".into(),
         owner: Some(Owner { user: UserRef::Name("app".into()), group: Some(UserRef::Id(7)) }),
-        mode: Some(0o755),
+        mode: Some(0o755.into()),
         wildcard: true,
         allow_empty_wildcard: false,
         unpack: false,
@@ -95,13 +95,14 @@ fn every_field_of_an_exec_counts() {
 
 #[test]
 fn every_field_of_a_copy_counts() {
-    let changes: [fn(&mut CopyAction); 12] = [
+    let changes: [fn(&mut CopyAction); 13] = [
         |copy| copy.source.push('x'),
         |copy| copy.destination.push('x'),
         |copy| copy.owner = None,
         |copy| copy.owner = Some(Owner { user: UserRef::Name("app".into()), group: None }),
         |copy| copy.mode = None,
-        |copy| copy.mode = Some(0),
+        |copy| copy.mode = Some(0.into()),
+        |copy| copy.mode = Some(FileMode::Changes("u+x".parse().unwrap())),
         |copy| copy.wildcard = false,
         |copy| copy.allow_empty_wildcard = true,
         |copy| copy.unpack = true,

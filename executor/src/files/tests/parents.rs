@@ -84,7 +84,7 @@ fn owners_and_modes_are_those_of_all_that_is_made() {
     assert_eq!(show(&with_parents("a/b/x.txt", "/to")), ["711 0", "755 0", "644 0"], "what is there stays as it is");
     assert_eq!(show(&with_parents("a", "/to")), ["700 0", "755 0", "644 0"], "what is asked for overwrites");
     let owner = Some(Owner { user: UserRef::Id(7), group: None });
-    let changed = CopyAction { owner, mode: Some(0o750), ..with_parents("a/b/x.txt", "/to") };
+    let changed = CopyAction { owner, mode: Some(0o750.into()), ..with_parents("a/b/x.txt", "/to") };
     assert_eq!(show(&changed), ["711 0", "750 7", "750 7"]);
 }
 

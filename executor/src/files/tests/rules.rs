@@ -179,7 +179,7 @@ fn metadata_of_copies_are_buildkits() {
         ["app 711 5:6 1500000000", "app/sub 1750 0:0 1500000000", "app/sub/file 4711 0:0 1500000000"]
     );
     let owner = Some(Owner { user: UserRef::Id(7), group: Some(UserRef::Id(8)) });
-    let changed = CopyAction { owner, mode: Some(0o640), ..from_to("dir", "/new") };
+    let changed = CopyAction { owner, mode: Some(0o640.into()), ..from_to("dir", "/new") };
     assert_eq!(
         show(&base, &changed),
         ["new 755 7:8 1500000000", "new/sub 640 7:8 1500000000", "new/sub/file 640 7:8 1500000000"]
