@@ -11,6 +11,7 @@
 
 mod args;
 mod build;
+pub mod checks;
 mod command;
 mod config;
 mod contexts;
