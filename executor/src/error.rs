@@ -11,6 +11,9 @@ pub enum ExecutorError {
     /// Files could not be copied or made.
     #[error(transparent)]
     Files(FileError),
+    /// Something could not be fetched.
+    #[error(transparent)]
+    Source(crate::sources::SourceError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -29,6 +32,15 @@ pub enum ExecutorError {
     /// The build was asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<crate::sources::SourceError> for ExecutorError {
+    fn from(error: crate::sources::SourceError) -> Self {
+        match error {
+            crate::sources::SourceError::Cancelled => Self::Cancelled,
+            other => Self::Source(other),
+        }
+    }
 }
 
 impl From<ExecutorError> for StepError {

@@ -1,7 +1,8 @@
 //! Carrying steps out: file operations, and commands in a sandbox.
 //!
 //! [`Executor`] is the solver's [`Worker`](kiln_solver::Worker). It reads build contexts ([`Context`]), copies
-//! files into new layers without mounting anything, and runs commands in a namespaced [`sandbox`].
+//! files into new layers without mounting anything, fetches what comes from afar ([`sources`]), and runs commands in a
+//! namespaced [`sandbox`].
 //!
 //! **Invariant**: nothing here knows of Dockerfiles, registries or the command line, and nothing here reads the
 //! environment or prints. A path that an image, a context or an archive gave is only ever resolved below the
@@ -14,6 +15,7 @@ mod files;
 mod paths;
 pub mod rootless;
 pub mod sandbox;
+pub mod sources;
 mod worker;
 
 pub use context::{Context, ContextError};

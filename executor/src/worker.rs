@@ -13,6 +13,7 @@ use kiln_solver::{
 use crate::exec::run_exec;
 use crate::files::{Tree, run_actions, selected};
 use crate::sandbox::Sandbox;
+use crate::sources::{Remote, Sources};
 use crate::{Context, ExecutorError};
 
 /// Any error of the world outside this crate.
@@ -52,12 +53,13 @@ pub struct Settings {
 pub struct Executor {
     settings: Settings,
     environment: Vec<String>,
+    remote: Remote,
 }
 
 impl Executor {
     /// An executor over these.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, environment: Vec::new() }
+        Self { settings, environment: Vec::new(), remote: Remote::default() }
     }
 
     /// The same, giving these variables (`NAME=value` each) to every command that does not set them itself. They
@@ -65,6 +67,16 @@ impl Executor {
     #[must_use]
     pub fn with_environment(self, environment: Vec<String>) -> Self {
         Self { environment, ..self }
+    }
+
+    /// The same, reaching web servers and git repositories in this way.
+    #[must_use]
+    pub fn with_remote(self, remote: Remote) -> Self {
+        Self { remote, ..self }
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { store: self.store(), remote: &self.remote, created: self.created() }
     }
 
     pub(crate) fn environment(&self) -> &[String] {
@@ -170,6 +182,11 @@ fn copy_of(action: &FileAction) -> Option<&CopyAction> {
     }
 }
 
+/// A tree of one layer that was made here.
+fn built(layer: &StoredLayer) -> Output {
+    Output::Layers(vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }])
+}
+
 /// A selection of a whole tree.
 fn everything() -> CopyAction {
     CopyAction {
@@ -207,8 +224,13 @@ impl Worker for Executor {
                 self.tree(&Output::Local(name.clone()), job.cancel)?;
                 Ok(vec![Output::Local(name.clone())])
             }
-            Operation::Source(Source::Http(_) | Source::Git(_)) => {
-                Err(StepError::other("sources from web servers and git repositories are not supported"))
+            Operation::Source(Source::Http(http)) => {
+                let layer = self.sources().http(http, job.cancel).map_err(ExecutorError::from)?;
+                Ok(vec![built(&layer)])
+            }
+            Operation::Source(Source::Git(git)) => {
+                let layer = self.sources().git(git, job.cancel).map_err(ExecutorError::from)?;
+                Ok(vec![built(&layer)])
             }
             Operation::File(actions) => Ok(run_actions(self, &job, actions)?),
             Operation::Exec(exec) => run_exec(self, &job, exec),

@@ -35,8 +35,11 @@ use kiln_cache::{Device, Timestamp};
 pub(crate) use attributes::{Attributes, attributes_of};
 pub(crate) use digest::selected;
 pub use error::{FileError, UnpackError};
-pub(crate) use run::run_actions;
+pub(crate) use plan::Plan;
+pub(crate) use run::{run_actions, timestamp};
 pub(crate) use tree::Tree;
+pub(crate) use unpack::{Archive, unpack_all as unpack};
+pub(crate) use write::write;
 
 /// What something in a tree is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -155,7 +155,7 @@ pub(super) fn commit(store: &Store, plan: Plan, created: SystemTime, cancel: &Ca
     Ok(layers)
 }
 
-pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => {
             Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 
 use kiln_cache::{ArchiveReader, Member, MemberKind, Store};
 use kiln_solver::{Cancel, Digest, Hasher};
@@ -20,6 +21,32 @@ pub(crate) fn is_archive(bytes: &Bytes) -> Result<bool, FileError> {
     let mut file = BufReader::new(bytes.open()?);
     let Ok(stream) = decompress(&mut file) else { return Ok(false) };
     Ok(matches!(ArchiveReader::new(stream).next_member(), Ok(Some(_))))
+}
+
+/// A file of our own that may be an archive.
+pub(crate) struct Archive(Bytes);
+
+impl Archive {
+    /// The file at this path, with what it is known to hold.
+    pub(crate) fn new(path: PathBuf, digest: Digest, size: u64) -> Self {
+        Self(Bytes { origin: Origin::Scratch(path), digest, size })
+    }
+
+    /// Whether it is one.
+    pub(crate) fn is_one(&self) -> Result<bool, FileError> {
+        is_archive(&self.0)
+    }
+}
+
+/// Plans what an archive holds, as a tree of its own.
+pub(crate) fn unpack_all(
+    plan: &mut Plan,
+    archive: &Archive,
+    name: &str,
+    store: &Store,
+    cancel: &Cancel,
+) -> Result<(), FileError> {
+    unpack(plan, b"", &archive.0, name, None, store, cancel)
 }
 
 /// Undoes whatever compression the first bytes tell of.
