@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use kiln_frontend::checks::rule;
 use kiln_parser::{Diagnostic, Severity, Span};
 
 use crate::progress::clean;
@@ -23,9 +24,38 @@ pub(crate) fn render(diagnostics: &[Diagnostic], file: &SourceFile, colour: bool
     rendered.join("\n")
 }
 
-/// Whether the build cannot go on.
-pub(crate) fn is_fatal(diagnostics: &[Diagnostic]) -> bool {
-    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+/// A finding without its level, for under a heading of its own.
+pub(crate) fn render_bare(diagnostic: &Diagnostic, file: &SourceFile) -> String {
+    render_titled(diagnostic, Level::WARNING.no_name(), file, &Renderer::plain())
+}
+
+/// A list with a line for each warning, so that the output of a build is not drowned.
+pub(crate) fn list(warnings: &[Diagnostic], file: &SourceFile) -> String {
+    if warnings.is_empty() {
+        return String::new();
+    }
+    let has_rules = warnings.iter().any(|warning| warning.code.is_some_and(|code| rule(code).is_some()));
+    let more = if has_rules { " (`kiln build --check` explains them)" } else { "" };
+    let mut text = format!("\n{} found{more}:\n", count(warnings.len(), "warning"));
+    for warning in warnings {
+        let rule = warning.code.filter(|code| rule(code).is_some());
+        let name = rule.map(|name| format!("{name}: ")).unwrap_or_default();
+        let place = warning.span.map(|span| format!(" (line {})", line(span, &file.text))).unwrap_or_default();
+        text.push_str(&format!(" - {name}{}{place}\n", one_line(&warning.message)));
+        if let (Some(hint), None) = (&warning.hint, rule) {
+            text.push_str(&format!("   hint: {}\n", one_line(hint)));
+        }
+    }
+    text
+}
+
+/// A number of things: `1 warning`, `2 warnings`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn line(span: Span, text: &str) -> usize {
+    text.get(..span.start).unwrap_or(text).matches('\n').count() + 1
 }
 
 fn render_one(diagnostic: &Diagnostic, file: &SourceFile, renderer: &Renderer) -> String {
@@ -33,6 +63,10 @@ fn render_one(diagnostic: &Diagnostic, file: &SourceFile, renderer: &Renderer) -
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
+    render_titled(diagnostic, level, file, renderer)
+}
+
+fn render_titled(diagnostic: &Diagnostic, level: Level<'_>, file: &SourceFile, renderer: &Renderer) -> String {
     // What may help is printed on lines of its own.
     let mut parts = diagnostic.message.split("\nhint: ");
     let message = one_line(parts.next().unwrap_or_default());
@@ -92,6 +126,20 @@ mod tests {
         let third = diagnostic(text, "make \\\n  all");
         let shown = render(&[first, second, third], &file(text), false);
         insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn warnings_are_listed() {
+        let text = "FROM debian\nRUN $x\nMAINTAINER me\n";
+        let mut rule = diagnostic(text, "MAINTAINER").code("MaintainerDeprecated").hint("write a `LABEL`");
+        rule.severity = Severity::Warning;
+        let other = Diagnostic::warning("nothing uses `x`").hint("leave it out");
+        assert_eq!(
+            list(&[rule, other], &file(text)),
+            "\n2 warnings found (`kiln build --check` explains them):\n - MaintainerDeprecated: unknown instruction \
+             `MAINTAINER` (line 3)\n - nothing uses `x`\n   hint: leave it out\n"
+        );
+        assert_eq!(list(&[], &file(text)), "");
     }
 
     #[test]

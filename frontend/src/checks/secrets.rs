@@ -16,10 +16,7 @@ pub(crate) fn check(keyword: &str, name: &Word, instruction: usize, reporter: &m
     }
     let message = format!("`{keyword} {}` sounds like a secret, and would stay in the image", name.value);
     let id = name.value.to_lowercase();
-    let hint = format!(
-        "write `RUN --mount=type=secret,id={id}` before the command that needs it, and build with `--secret id={id},env={}`",
-        name.value
-    );
+    let hint = format!("mount it where a command needs it: `RUN --mount=type=secret,id={id},env={}`", name.value);
     reporter.add(SECRETS_USED_IN_ARG_OR_ENV, instruction, Diagnostic::warning(message).at(name.span).hint(hint));
 }
 

@@ -68,6 +68,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,
 
+    /// Tell about the build instead of building: `check`, `outline` or `targets`, with `,format=json` as JSON
+    #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true, conflicts_with = "check")]
+    pub(super) call: String,
+
+    /// Check the Dockerfile and build nothing; the same as `--call=check`
+    #[arg(long)]
+    pub(super) check: bool,
+
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
     pub(super) progress: ProgressStyle,

@@ -1,9 +1,13 @@
 //! `kiln build`
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`glue`]
-//! what the crates need of each other, [`export`] the end. Here is the way from one to the next.
+//! what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
+//! way from one to the next.
 
 mod args;
+mod call;
+mod call_json;
+mod call_text;
 mod export;
 mod glue;
 mod output;
@@ -19,8 +23,10 @@ use kiln_executor::rootless::Identity;
 use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
 use kiln_executor::{Context, Executor};
 use kiln_frontend::Build;
+use kiln_frontend::checks::KnownBases;
 use kiln_image::{Credentials, Images, Patience, Pull};
-use kiln_parser::{Diagnostic, Dockerfile};
+use kiln_parser::ignore::Ignore;
+use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Cancel, Layer, Operation, Output, SolveError, Source, solve};
 
 pub(crate) use args::Args;
@@ -68,16 +74,22 @@ struct Work {
 
 impl Builder<'_> {
     fn run(&self) -> Result<(), CliError> {
+        let (file, parsed) = self.read_dockerfile()?;
+        if self.request.call.method != call::Method::Build {
+            return self.call(self.request.call, &file, &parsed);
+        }
         self.remove_stale_id()?;
-        let (file, dockerfile) = self.read_dockerfile()?;
+        self.refuse(&parsed.diagnostics, &file)?;
         let work = self.begin()?;
-        let build = self.lower(&dockerfile, &file, &work)?;
-        let layers = self.solve(&build, &file, &work)?;
+        let (build, warnings) = self.lower(&parsed, &file, &work)?;
+        let layers = self.solve(&build, &file, &work, &warnings)?;
         self.finish(&build, &layers, &work)
-            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })
+            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
+        self.list_warnings(&warnings, &file);
+        Ok(())
     }
 
-    fn read_dockerfile(&self) -> Result<(SourceFile, Dockerfile), CliError> {
+    fn read_dockerfile(&self) -> Result<(SourceFile, Parsed), CliError> {
         let source = &self.request.dockerfile;
         let name = match source {
             request::DockerfileSource::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
@@ -86,18 +98,27 @@ impl Builder<'_> {
         let title = format!("[internal] load build definition from {name}");
         let file = self.progress.during(&title, |_| sources::dockerfile(source))?;
         let parsed = kiln_parser::parse(&file.text);
-        self.show(&parsed.diagnostics, &file)?;
-        Ok((file, parsed.dockerfile))
+        Ok((file, parsed))
     }
 
-    /// Shows what there is to say about the Dockerfile; an error among it ends the build.
-    fn show(&self, findings: &[Diagnostic], file: &SourceFile) -> Result<(), CliError> {
-        let fatal = diagnostics::is_fatal(findings);
-        if !findings.is_empty() && (fatal || self.request.style != Style::Quiet) {
-            self.progress.finish();
-            terminal::say(&diagnostics::render(findings, file, self.environment.colour));
+    /// Ends the build if there are errors: all of them are shown.
+    fn refuse(&self, findings: &[Diagnostic], file: &SourceFile) -> Result<(), CliError> {
+        let is_error = |finding: &&Diagnostic| finding.severity == Severity::Error;
+        let errors: Vec<Diagnostic> = findings.iter().filter(is_error).cloned().collect();
+        if errors.is_empty() {
+            return Ok(());
         }
-        if fatal { Err(CliError::reported()) } else { Ok(()) }
+        self.progress.finish();
+        terminal::say(&diagnostics::render(&errors, file, self.environment.colour));
+        Err(CliError::reported())
+    }
+
+    /// Lists warnings, a line for each.
+    fn list_warnings(&self, warnings: &[Diagnostic], file: &SourceFile) {
+        if !warnings.is_empty() && self.request.style != Style::Quiet {
+            self.progress.finish();
+            terminal::say(&diagnostics::list(warnings, file));
+        }
     }
 
     /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first
@@ -133,20 +154,32 @@ impl Builder<'_> {
         }
     }
 
-    fn lower(&self, dockerfile: &Dockerfile, file: &SourceFile, work: &Work) -> Result<Build, CliError> {
+    /// Lowers and checks the Dockerfile; yields the warnings too.
+    fn lower(&self, parsed: &Parsed, file: &SourceFile, work: &Work) -> Result<(Build, Vec<Diagnostic>), CliError> {
         let pull = if self.request.pull { Pull::Always } else { Pull::Missing };
         let resolver = glue::BaseImages { images: &work.images, progress: self.progress, pull };
-        match kiln_frontend::lower(dockerfile, &self.options(), &resolver) {
+        let bases = KnownBases::new(&resolver);
+        match kiln_frontend::lower(&parsed.dockerfile, &self.options(), &bases) {
             Ok(build) => {
-                self.show(&build.warnings, file)?;
-                Ok(build)
+                let ignore = self.ignore(&build);
+                let checked = self.check_build(file, parsed, &bases, ignore.as_ref())?;
+                let warnings = parsed.diagnostics.iter().chain(&build.warnings).cloned().chain(checked).collect();
+                Ok((build, warnings))
             }
             Err(_) if work.interrupt.is_set() => Err(CliError::interrupted()),
             Err(findings) => {
-                self.show(&findings, file)?;
+                self.refuse(&findings, file)?;
                 Err(CliError::bug("the Dockerfile cannot be built, and nothing says why"))
             }
         }
+    }
+
+    /// What is left out of the main context, if the build reads it. What is wrong with it is told later, when the
+    /// context is opened.
+    fn ignore(&self, build: &Build) -> Option<Ignore> {
+        let is_main = |operation: &Operation| matches!(operation, Operation::Source(Source::Local { name }) if name == MAIN_CONTEXT);
+        build.graph.steps().any(|(_, step)| is_main(&step.operation)).then_some(())?;
+        sources::ignore_for(&self.request.dockerfile, &self.request.context).ok()
     }
 
     fn options(&self) -> kiln_frontend::Options {
@@ -170,13 +203,22 @@ impl Builder<'_> {
     }
 
     /// Runs what has to be run; yields the layers of the target.
-    fn solve(&self, build: &Build, file: &SourceFile, work: &Work) -> Result<Vec<Layer>, CliError> {
+    fn solve(
+        &self,
+        build: &Build,
+        file: &SourceFile,
+        work: &Work,
+        warnings: &[Diagnostic],
+    ) -> Result<Vec<Layer>, CliError> {
         let Some(target) = build.target else { return Ok(Vec::new()) };
         let executor = self.executor(build, work)?;
         let steps = Steps::new(self.progress, &build.graph);
         let store = &*work.session.store;
-        let outputs = solve(&build.graph, &[target.step], &executor, store, &steps, &work.cancel)
-            .map_err(|failed| self.explain(&failed, build, file, &steps, work))?;
+        let outputs =
+            solve(&build.graph, &[target.step], &executor, store, &steps, &work.cancel).map_err(|failed| {
+                self.list_warnings(warnings, file);
+                self.explain(&failed, build, file, &steps, work)
+            })?;
         let output = outputs.into_iter().next().and_then(|made| made.into_iter().nth(target.output as usize));
         match output {
             Some(Output::Layers(layers)) => Ok(layers),

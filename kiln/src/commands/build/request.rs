@@ -9,6 +9,7 @@ use kiln_image::Reference;
 use kiln_solver::Platform;
 
 use super::args::{Args, ProgressStyle};
+use super::call::Call;
 use super::output::Output;
 use crate::environment::{Environment, parse_epoch};
 use crate::error::{self, CliError, Kind};
@@ -33,6 +34,8 @@ pub(super) struct Request {
     /// The time that everything built is said to be made at, where it is fixed.
     pub(super) source_date_epoch: Option<SystemTime>,
     pub(super) style: Style,
+    /// What to tell instead of building.
+    pub(super) call: Call,
 }
 
 /// Where the Dockerfile comes from.
@@ -96,6 +99,7 @@ impl Request {
             iidfile: args.iidfile,
             print_id: args.quiet,
             style,
+            call: Call::parse(if args.check { "check" } else { &args.call })?,
         })
     }
 }
