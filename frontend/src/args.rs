@@ -77,8 +77,10 @@ pub(crate) fn proxies(build_args: &BTreeMap<String, String>) -> Vec<String> {
     entries
 }
 
-/// Build arguments that have a meaning without any `ARG`: the time that an image is said to be made at.
-const ELSEWHERE: [&str; 1] = ["SOURCE_DATE_EPOCH"];
+/// The build argument that has a meaning without any `ARG`: the time that an image is said to be made at.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// What the names of those begin with that say how the build is done.
+const BUILDKIT: &str = "BUILDKIT_";
 
 /// A warning for each build argument that no `ARG` declares.
 pub(crate) fn undeclared(dockerfile: &Dockerfile, options: &Options, automatic: &Environment) -> Vec<Diagnostic> {
@@ -92,8 +94,8 @@ pub(crate) fn undeclared(dockerfile: &Dockerfile, options: &Options, automatic: 
         .flatten()
         .map(|declaration| declaration.name.value.as_str())
         .collect();
-    let known = |name: &str| proxy_name(name).is_some() || automatic.get(name).is_some() || ELSEWHERE.contains(&name);
-    let is_known = |name: &str| declared.contains(name) || known(name);
+    let has_meaning = |name: &str| name == EPOCH || name.starts_with(BUILDKIT) || proxy_name(name).is_some();
+    let is_known = |name: &str| declared.contains(name) || automatic.get(name).is_some() || has_meaning(name);
     let unknown = options.build_args.keys().filter(|name| !is_known(name));
     unknown.map(|name| undeclared_warning(name, &declared)).collect()
 }

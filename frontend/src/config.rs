@@ -44,8 +44,8 @@ impl StageLowering<'_, '_> {
     pub(crate) fn arg(&mut self, declarations: &[ArgDeclaration]) -> Result<(), Diagnostic> {
         let mut shown = Vec::with_capacity(declarations.len());
         for declaration in declarations {
-            let name = &declaration.name.value;
-            let value = self.argument_value(declaration)?;
+            let name = &self.pair_name(&declaration.name)?;
+            let value = self.argument_value(name, declaration)?;
             if let Some(value) = &value
                 && !NO_VARIABLES.contains(&name.as_str())
             {
@@ -62,8 +62,7 @@ impl StageLowering<'_, '_> {
     }
 
     /// `--build-arg` comes first, then the default, then the global argument of the name.
-    fn argument_value(&self, declaration: &ArgDeclaration) -> Result<Option<String>, Diagnostic> {
-        let name = &declaration.name.value;
+    fn argument_value(&self, name: &str, declaration: &ArgDeclaration) -> Result<Option<String>, Diagnostic> {
         if let Some(value) = self.planner.options.build_args.get(name) {
             return Ok(Some(value.clone()));
         }

@@ -43,7 +43,7 @@ fn try_lower(
     resolver: &dyn Resolver,
     findings: &mut Findings,
 ) -> Option<Build> {
-    syntax::check(&dockerfile.directives, findings);
+    findings.keep(syntax::check_syntax(&dockerfile.directives, options));
     let outline = Outline::new(dockerfile, findings);
     let last = outline.stages.last()?;
     let target_name = options.target.as_deref().or(last.name.as_deref()).unwrap_or("");
@@ -102,8 +102,7 @@ impl<'a> Lowering<'_, 'a> {
         let count = self.plan.nodes.len();
         self.states = vec![None; count];
         let is_needed = |index: &usize| needed.get(*index) == Some(&true);
-        // What is behind the stages depends on nothing, and stages depend on it.
-        for index in (self.plan.stages..count).chain(0..self.plan.stages).filter(is_needed) {
+        for index in reach::in_order(self.plan, needed) {
             let state = self.node(index, self.plan.nodes.get(index)?, findings);
             *self.states.get_mut(index)? = Some(state);
         }

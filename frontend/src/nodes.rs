@@ -29,6 +29,8 @@ pub(crate) struct Plan<'a> {
     /// How many of the nodes are stages.
     pub(crate) stages: usize,
     by_name: HashMap<String, usize>,
+    /// The same, with the stages that are still to come: named contexts see them all.
+    all_names: HashMap<String, usize>,
     /// The nodes behind the stages, by what `--from` says.
     by_reference: HashMap<String, usize>,
 }
@@ -101,6 +103,7 @@ impl<'a> Plan<'a> {
             nodes: Vec::with_capacity(outline.stages.len()),
             stages: outline.stages.len(),
             by_name: HashMap::new(),
+            all_names: outline.names(),
             by_reference: HashMap::new(),
         };
         for (index, stage) in outline.stages.iter().enumerate() {
@@ -120,7 +123,7 @@ impl<'a> Plan<'a> {
         let platform = platform.unwrap_or_else(|| planner.options.platform.clone());
         let replacement = stage.name.as_ref().and_then(|name| planner.contexts.find(name, &platform));
         let root = match &replacement {
-            Some(replacement) => Some(Root::replaced(replacement)),
+            Some(replacement) => findings.keep(self.replaced(replacement)),
             None => findings.keep(self.stage_root(stage, &platform, planner)),
         };
         Node {
@@ -145,7 +148,7 @@ impl<'a> Plan<'a> {
         }
         match self.by_name.get(&base.to_lowercase()) {
             Some(&earlier) => Ok(Root::Stage(earlier)),
-            None => planner.image_root(&base, &stage.from.image, platform),
+            None => self.image_root(&base, &stage.from.image, platform, planner),
         }
     }
 
@@ -220,6 +223,38 @@ impl<'a> Plan<'a> {
         Item { instruction, source, trigger_of }
     }
 
+    /// An image, or the named context that stands in for it.
+    fn image_root(
+        &self,
+        reference: &str,
+        word: &Word,
+        platform: &Platform,
+        planner: &Planner<'a>,
+    ) -> Result<Root, Diagnostic> {
+        if let Some(replacement) = planner.contexts.find(reference, platform) {
+            return self.replaced(&replacement);
+        }
+        Reference::parse(reference).map_err(|error| error_at(word, "reference", error.to_string()))?;
+        Ok(Root::Image(ImageRoot { reference: reference.to_owned(), context: None, found: None }))
+    }
+
+    fn replaced(&self, replacement: &Replacement<'_>) -> Result<Root, Diagnostic> {
+        let key = replacement.key;
+        match replacement.context {
+            NamedContext::Local => Ok(Root::Local(key.to_owned())),
+            NamedContext::Image(reference) => Ok(Root::Image(ImageRoot {
+                reference: reference.strip_prefix("docker-image://").unwrap_or(reference).to_owned(),
+                context: Some(key.to_owned()),
+                found: None,
+            })),
+            NamedContext::Stage(name) => {
+                let by_name = self.all_names.get(&name.to_lowercase()).copied();
+                let stage = by_name.or_else(|| self.stage_by_number(name.parse().ok()?));
+                stage.map(Root::Stage).ok_or_else(|| unknown_context_stage(key, name, &self.all_names))
+            }
+        }
+    }
+
     /// The node that `--from` names: a stage by number or name, or else an image or a named context.
     fn source(&mut self, from: &Word, planner: &Planner<'a>) -> Result<usize, Diagnostic> {
         check_is_literal(from, planner.escape)?;
@@ -235,7 +270,7 @@ impl<'a> Plan<'a> {
         let platform = planner.options.platform.clone();
         let root = match from.value.as_str() {
             "scratch" => Root::Scratch,
-            reference => planner.image_root(reference, from, &platform)?,
+            reference => self.image_root(reference, from, &platform, planner)?,
         };
         let (name, label, items) = (None, String::new(), Vec::new());
         let span = from.span;
@@ -287,19 +322,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Root {
-    fn replaced(replacement: &Replacement<'_>) -> Self {
-        match replacement.context {
-            NamedContext::Local => Self::Local(replacement.key.to_owned()),
-            NamedContext::Image(reference) => Self::Image(ImageRoot {
-                reference: reference.strip_prefix("docker-image://").unwrap_or(reference).to_owned(),
-                context: Some(replacement.key.to_owned()),
-                found: None,
-            }),
-        }
-    }
-}
-
 impl<'a> Planner<'a> {
     /// A word of a `FROM`, where only global arguments are in scope.
     fn expand_global(&self, word: &Word) -> Result<String, Diagnostic> {
@@ -316,15 +338,17 @@ impl<'a> Planner<'a> {
             error_at(word, "platform", error.to_string()).label("not a platform")
         })
     }
+}
 
-    /// An image, or the named context that stands in for it.
-    fn image_root(&self, reference: &str, word: &Word, platform: &Platform) -> Result<Root, Diagnostic> {
-        if let Some(replacement) = self.contexts.find(reference, platform) {
-            return Ok(Root::replaced(&replacement));
-        }
-        Reference::parse(reference).map_err(|error| error_at(word, "reference", error.to_string()))?;
-        Ok(Root::Image(ImageRoot { reference: reference.to_owned(), context: None, found: None }))
+fn unknown_context_stage(key: &str, name: &str, names: &HashMap<String, usize>) -> Diagnostic {
+    let error = Diagnostic::error(format!("the named context `{key}` is the stage `{name}`, which does not exist"));
+    let mut known: Vec<&str> = names.keys().map(String::as_str).collect();
+    known.sort_unstable();
+    match similar(name, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `target:{near}`?")),
+        None => error.hint(format!("the stages with names are `{}`", known.join("`, `"))),
     }
+    .code("unknown-target")
 }
 
 fn empty_base(word: &Word) -> Diagnostic {

@@ -46,4 +46,6 @@ pub enum NamedContext {
     Local,
     /// An image: a reference or `oci-layout://…`, handed to the [`crate::Resolver`] as it is.
     Image(String),
+    /// A stage of the Dockerfile itself, by name or number (`target:build`).
+    Stage(String),
 }

@@ -3,7 +3,7 @@
 use kiln_parser::{Diagnostic, Kind, Span};
 
 use crate::findings::Findings;
-use crate::nodes::{Item, Plan};
+use crate::nodes::{Item, Plan, Root};
 
 /// For each node, whether any of these needs it, themselves included.
 pub(crate) fn reachable(plan: &Plan<'_>, from: &[usize]) -> Vec<bool> {
@@ -19,9 +19,42 @@ pub(crate) fn reachable(plan: &Plan<'_>, from: &[usize]) -> Vec<bool> {
     seen
 }
 
+/// Every node after those that it needs. Where there is a cycle, which was told, it is cut somewhere.
+pub(crate) fn in_order(plan: &Plan<'_>, needed: &[bool]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(plan.nodes.len());
+    let mut seen = vec![false; plan.nodes.len()];
+    // What is behind the stages mostly depends on nothing, and stages depend on it.
+    for start in (plan.stages..plan.nodes.len()).chain(0..plan.stages) {
+        if needed.get(start) != Some(&true) {
+            continue;
+        }
+        // A node is visited twice: before and after what it needs.
+        let mut pending = vec![(start, false)];
+        while let Some((index, is_ready)) = pending.pop() {
+            if is_ready {
+                order.push(index);
+            } else if let (Some(seen), Some(node)) = (seen.get_mut(index), plan.nodes.get(index))
+                && !std::mem::replace(seen, true)
+            {
+                pending.push((index, true));
+                pending.extend(node.dependencies().map(|dependency| (dependency, false)));
+            }
+        }
+    }
+    order
+}
+
 /// Stages that need themselves, whether or not the target needs them. Every cycle has an instruction that copies
-/// from its own or a later stage, since a `FROM` only sees earlier ones.
+/// from its own or a later stage, since a `FROM` only sees earlier ones, or a named context that is a stage.
 pub(crate) fn check_cycles(plan: &Plan<'_>, findings: &mut Findings) {
+    for (index, node) in plan.nodes.iter().enumerate() {
+        if let Root::Stage(stage) = node.root
+            && (index >= plan.stages || stage >= index)
+            && reachable(plan, &[stage]).get(index) == Some(&true)
+        {
+            findings.add(context_cycle(label(plan, stage), node.span));
+        }
+    }
     for index in 0..plan.stages {
         for (item, source) in forward_copies(plan, index) {
             if reachable(plan, &[source]).get(index) == Some(&true) {
@@ -75,6 +108,14 @@ fn cycle(plan: &Plan<'_>, index: usize, source: usize, span: Span) -> Diagnostic
         .at(span)
         .label("closes a cycle of stages")
         .hint("copy from an earlier stage")
+        .code("stage-cycle")
+}
+
+fn context_cycle(stage: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(format!("a named context stands for the stage `{stage}` here, which needs this itself"))
+        .at(span)
+        .label("closes a cycle of stages")
+        .hint("let the context be a stage that does not need it")
         .code("stage-cycle")
 }
 

@@ -22,7 +22,7 @@ impl StageLowering<'_, '_> {
         let tree = self.state.tree.clone();
         let base = self.input(&tree);
         let history = self.run_history(&arguments);
-        let exec = Operation::Exec(self.exec(arguments, base.is_some()));
+        let exec = Operation::Exec(Exec { network: network(run), ..self.exec(arguments, base.is_some()) });
         let made = self.add_step(exec, base.into_iter().collect(), name, current.span);
         self.state.tree = Tree::Step(made);
         self.state.note_layer(history);
@@ -76,6 +76,14 @@ impl StageLowering<'_, '_> {
         words.extend_from_slice(arguments);
         words.push("# buildkit".to_owned());
         words.join(" ")
+    }
+}
+
+/// Which network a command sees; others than these were refused.
+fn network(run: &Run) -> Network {
+    match run.network.as_ref().map(|word| word.value.as_str()) {
+        Some("none") => Network::None,
+        _ => Network::Default,
     }
 }
 

@@ -35,7 +35,10 @@ pub(crate) struct Current<'i> {
 impl StageLowering<'_, '_> {
     /// Lowers one instruction. Where it is wrong, the stage goes on without it.
     pub(crate) fn item(&mut self, item: &Item<'_>, source: Option<&Tree>, findings: &mut Findings) {
-        let missing = unsupported::features(&item.instruction);
+        let mut missing = unsupported::features(&item.instruction);
+        if let Kind::Run(run) = &item.instruction.kind {
+            missing.extend(run.mounts.iter().filter_map(|mount| self.mount(mount).err()));
+        }
         if missing.is_empty() {
             let current = Current {
                 instruction: &item.instruction,

@@ -1,5 +1,7 @@
 //! A Dockerfile's outline: what stands before the first `FROM`, and the stages.
 
+use std::collections::HashMap;
+
 use kiln_parser::{ArgDeclaration, Diagnostic, Dockerfile, From, Instruction, Kind, Span};
 
 use crate::findings::{Findings, error_at};
@@ -32,6 +34,12 @@ impl<'a> Outline<'a> {
             findings.add(no_stage(dockerfile));
         }
         outline
+    }
+
+    /// The stages by name; of several with one name the last.
+    pub(crate) fn names(&self) -> HashMap<String, usize> {
+        let named = self.stages.iter().enumerate();
+        named.filter_map(|(index, stage)| Some((stage.name.clone()?, index))).collect()
     }
 
     fn take(&mut self, instruction: &'a Instruction, findings: &mut Findings) {

@@ -154,8 +154,8 @@ pub struct Copy {
     pub exclude: Vec<Word>,
     /// `--checksum` (`ADD` only)
     pub checksum: Option<Word>,
-    /// `--keep-git-dir` (`ADD` only)
-    pub keep_git_dir: bool,
+    /// `--keep-git-dir` (`ADD` only), if it is given.
+    pub keep_git_dir: Option<bool>,
     /// `--unpack` (`ADD` only); absent means Docker's rule: local archives are, fetched ones are not.
     pub unpack: Option<bool>,
     /// The sources without the heredocs; at least one, or at least one heredoc.

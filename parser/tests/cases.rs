@@ -110,7 +110,9 @@ impl Report<'_> {
             self.optional(name, value);
         }
         self.words("exclude", &copy.exclude);
-        for (name, on) in [("link", copy.link), ("parents", copy.parents), ("keep-git-dir", copy.keep_git_dir)] {
+        for (name, on) in
+            [("link", copy.link), ("parents", copy.parents), ("keep-git-dir", copy.keep_git_dir == Some(true))]
+        {
             if on {
                 writeln!(self.out, "  {name}").unwrap();
             }

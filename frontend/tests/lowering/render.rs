@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use kiln_frontend::Build;
 use kiln_parser::{Diagnostic, Severity};
 use kiln_solver::{
-    CopyAction, Exec, FileAction, FileActionKind, FileMode, Input, MountKind, Operation, Owner, Source, StepId, UserRef,
+    CopyAction, Exec, FileAction, FileActionKind, FileMode, Input, MountKind, Network, Operation, Owner, Source,
+    StepId, UserRef,
 };
 
 /// Every step, then what the image's files come from.
@@ -64,6 +65,9 @@ fn exec(exec: &Exec, text: &mut String) {
     let _ = writeln!(text, "  args {:?}", exec.args);
     let _ = writeln!(text, "  env {:?}", exec.env);
     let _ = writeln!(text, "  in {:?} as {:?}", exec.cwd, exec.user);
+    if exec.network != Network::Default {
+        let _ = writeln!(text, "  network {:?}", exec.network);
+    }
     for mount in &exec.mounts {
         let MountKind::Bind { input, selector } = &mount.kind;
         let _ = writeln!(text, "  mount {input:?}{selector} at {} -> {:?}", mount.destination, mount.output);
@@ -88,11 +92,17 @@ fn file_action(action: &FileAction, text: &mut String) {
 
 fn flags(copy: &CopyAction) -> String {
     let mut text = owner(copy.owner.as_ref());
-    if let Some(FileMode::Exact(mode)) = copy.mode {
-        let _ = write!(text, " mode {mode:o}");
+    let _ = match &copy.mode {
+        Some(FileMode::Exact(mode)) => write!(text, " mode {mode:o}"),
+        Some(FileMode::Changes(changes)) => write!(text, " mode {changes}"),
+        None => Ok(()),
+    };
+    if !copy.exclude.is_empty() {
+        let _ = write!(text, " without {:?}", copy.exclude);
     }
     for (is_set, flag) in [
         (copy.unpack, " unpack"),
+        (copy.parents, " parents"),
         (!copy.wildcard, " literally"),
         (!copy.allow_empty_wildcard, " at-least-one"),
         (!copy.contents_only, " whole-directories"),

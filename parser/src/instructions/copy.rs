@@ -30,7 +30,7 @@ pub(super) fn parse(statement: &mut Statement<'_>) -> Option<Copy> {
         parents: flags.switch("parents").unwrap_or(false),
         exclude: flags.values("exclude"),
         checksum: flags.value("checksum"),
-        keep_git_dir: flags.switch("keep-git-dir").unwrap_or(false),
+        keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
         sources: words,
         destination,
