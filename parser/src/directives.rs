@@ -1,4 +1,7 @@
 //! The parser directives: `# name=value` lines before anything else.
+//!
+//! `syntax` is also found where the text is no Dockerfile, as `// syntax=image` or `{"syntax": "image"}`: a file
+//! for another frontend may look like anything. Behind a `#!` line there are directives, too, but for `escape`.
 
 use nom::bytes::complete::tag;
 use nom::character::complete::{alphanumeric0, char, satisfy};
@@ -11,7 +14,13 @@ use crate::{Diagnostic, Directives, Span, Word};
 
 /// Reads the directives at the top and leaves `lines` at the first line that is none.
 pub(crate) fn parse(lines: &mut Lines<'_>, diagnostics: &mut Vec<Diagnostic>) -> Directives {
-    let mut reader = Reader { directives: Directives::default(), escape: None, diagnostics };
+    let text = lines.rest();
+    let has_shebang = text.starts_with("#!");
+    if has_shebang {
+        lines.next_physical();
+    }
+    let mut reader = Reader { directives: Directives::default(), escape: None, has_shebang, diagnostics };
+    let body = lines.rest();
     while let Some(line) = lines.peek_physical() {
         let Ok((_, (name, value))) = directive(line.text) else { break };
         if !reader.take(&name.to_ascii_lowercase(), word(line, value)) {
@@ -19,12 +28,40 @@ pub(crate) fn parse(lines: &mut Lines<'_>, diagnostics: &mut Vec<Diagnostic>) ->
         }
         lines.next_physical();
     }
-    reader.directives
+    let mut directives = reader.directives;
+    if directives.syntax.is_none() {
+        directives.syntax = in_slashes(lines, body).or_else(|| in_json(lines, body));
+    }
+    directives
+}
+
+/// `// syntax=image` in the lines at the top.
+fn in_slashes(lines: &Lines<'_>, body: &str) -> Option<Word> {
+    let mut commented = body.split('\n').map_while(|line| line.strip_prefix("//"));
+    let found = commented.by_ref().map_while(|line| named_value(line.trim_start()).ok());
+    let mut known = found.map(|(_, pair)| pair).take_while(|(name, _)| is_known(name));
+    let (_, value) = known.find(|(name, _)| name.eq_ignore_ascii_case("syntax"))?;
+    Some(lines.word(value.trim()))
+}
+
+/// `{"syntax": "image", …}` as the whole text.
+fn in_json(lines: &Lines<'_>, body: &str) -> Option<Word> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(body.trim()).ok()?;
+    let syntax = object.get("syntax")?.as_str()?;
+    // Where it was written; the escapes of JSON may hide it.
+    let place = body.find(syntax).and_then(|at| body.get(at..at + syntax.len())).unwrap_or(body.trim());
+    Some(Word::new(syntax.to_owned(), lines.word(place).span))
+}
+
+fn is_known(name: &str) -> bool {
+    ["syntax", "check", "escape"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 struct Reader<'d> {
     directives: Directives,
     escape: Option<Word>,
+    /// Docker does not look for `escape` then.
+    has_shebang: bool,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
@@ -43,7 +80,7 @@ impl Reader<'_> {
             return true;
         }
         *slot = Some(value.clone());
-        if name == "escape" {
+        if name == "escape" && !self.has_shebang {
             self.set_escape(&value);
         }
         true
@@ -69,12 +106,16 @@ fn word(line: PhysicalLine<'_>, value: &str) -> Word {
 }
 
 fn directive(line: &str) -> IResult<&str, (&str, &str)> {
+    preceded((white, tag("#"), white), named_value).parse(line)
+}
+
+/// `name=value`
+fn named_value(text: &str) -> IResult<&str, (&str, &str)> {
     let name = recognize((satisfy(|c| c.is_ascii_alphabetic()), alphanumeric0));
-    let (rest, (name, value)) =
-        preceded((white, tag("#"), white), separated_pair(name, (white, char('=')), rest)).parse(line)?;
+    let (rest, (name, value)) = separated_pair(name, (white, char('=')), rest).parse(text)?;
     let value = value.trim();
     if value.is_empty() {
-        return Err(nom::Err::Error(nom::error::Error::new(line, nom::error::ErrorKind::NonEmpty)));
+        return Err(nom::Err::Error(nom::error::Error::new(text, nom::error::ErrorKind::NonEmpty)));
     }
     Ok((rest, (name, value)))
 }
@@ -109,6 +150,35 @@ mod tests {
     fn a_comment_an_unknown_name_or_an_empty_line_ends_them() {
         for text in ["# hello\n# escape=`\n", "# other=1\n# escape=`\n", "\n# escape=`\n", "# escape=\n# escape=`\n"] {
             assert_eq!(read(text).0.escape, '\\', "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_shebang_may_come_first() {
+        let (directives, _, next) = read("#!/usr/bin/env x\n# syntax=a\n# escape=`\n# check=skip=all\nFROM x");
+        assert_eq!(directives.syntax.unwrap().value, "a");
+        assert_eq!((directives.escape, next), ('\\', Some("FROM x")));
+        assert!(directives.check.is_some());
+    }
+
+    #[test]
+    fn syntax_is_found_in_other_languages() {
+        let cases = [
+            ("// syntax = a/b:1\nx", Some("a/b:1")),
+            ("//syntax=a", Some("a")),
+            ("// check=x\n// syntax=a\r\n", Some("a")),
+            ("#!x\n//syntax=a", Some("a")),
+            ("// hello\n// syntax=a", None),
+            ("FROM x\n// syntax=a", None),
+            ("{ \"syntax\": \"a\", \"x\": [1] }", Some("a")),
+            ("{ \"syntax\": \"\\u0061\" }", Some("a")),
+            ("{ \"syntax\": 1 }", None),
+            ("{ \"syntax\": \"a\" } x", None),
+        ];
+        for (text, expected) in cases {
+            let (directives, _, next) = read(text);
+            assert_eq!(directives.syntax.map(|word| word.value).as_deref(), expected, "{text}");
+            assert!(next.is_some(), "{text}");
         }
     }
 

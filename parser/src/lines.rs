@@ -44,6 +44,17 @@ impl<'a> Lines<'a> {
         Self { text, position }
     }
 
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a str {
+        &self.text[self.position..]
+    }
+
+    /// A part of the text as a word.
+    pub(crate) fn word(&self, part: &str) -> crate::Word {
+        let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
+        crate::Word::new(part.to_owned(), Span::new(start, start + part.len()))
+    }
+
     /// The next physical line, if there is one.
     pub(crate) fn next_physical(&mut self) -> Option<PhysicalLine<'a>> {
         let line = self.peek_physical()?;
