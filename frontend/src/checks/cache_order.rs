@@ -100,9 +100,8 @@ pub(crate) fn check(subject: &Subject<'_>, file: &File<'_>, stage: &Stage<'_>, r
                         continue;
                     }
                     if let Some((copy, span)) = whole {
-                        let words = subject.text.get(span.range()).unwrap_or_default();
-                        let run = subject.text.get(instruction.span.range()).unwrap_or_default();
-                        reporter.add(CACHE_BUSTER_ORDER, copy, finding(manager, span, words, run));
+                        let copied = subject.text.get(span.range()).unwrap_or_default();
+                        reporter.add(CACHE_BUSTER_ORDER, copy, finding(manager, span, copied, &script));
                     }
                 }
             }
@@ -111,18 +110,21 @@ pub(crate) fn check(subject: &Subject<'_>, file: &File<'_>, stage: &Stage<'_>, r
     }
 }
 
-fn finding(manager: &Manager, span: Span, copy: &str, run: &str) -> Diagnostic {
-    let run = match manager.install {
-        "" => run.lines().next().unwrap_or_default().trim_end_matches('\\').trim().to_owned(),
-        install => format!("RUN {install}"),
+fn finding(manager: &Manager, span: Span, copied: &str, script: &str) -> Diagnostic {
+    /// A longer script is not repeated.
+    const LONGEST: usize = 100;
+    let whole = script.trim();
+    let is_short = whole.len() <= LONGEST && !whole.contains('\n');
+    let mut commands = script.split(['\n', ';', '&', '|']).map(str::trim);
+    let command = commands.find(|command| manager.is_run_by(command)).unwrap_or(whole);
+    let copied = copied.lines().next().unwrap_or_default();
+    let hint = match (manager.manifest, manager.install) {
+        ("", _) if is_short => format!("move `RUN {whole}` before `{copied}`"),
+        ("", _) => format!("move the `RUN` with `{command}` before `{copied}`"),
+        (manifest, "") => format!("put `COPY {manifest} ./` and `RUN {command}` before `{copied}`"),
+        (manifest, install) => format!("put `COPY {manifest} ./` and `RUN {install}` before `{copied}`"),
     };
-    let copy_line = copy.lines().next().unwrap_or_default();
-    let hint = if manager.manifest.is_empty() {
-        format!("move `{run}` before `{copy_line}`")
-    } else {
-        format!("put `COPY {} ./` and `{run}` before `{copy_line}`", manager.manifest)
-    };
-    Diagnostic::warning(format!("every change of a file of the context runs `{run}` again"))
+    Diagnostic::warning(format!("`{command}` installs everything again after any change in the context"))
         .at(span)
         .label("copies all of the context")
         .hint(hint)

@@ -11,10 +11,10 @@ use super::rules::{
     FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_BASE_IMAGE_PLATFORM, INVALID_DEFAULT_ARG_IN_FROM, LATEST_TAG,
     REDUNDANT_TARGET_PLATFORM, UNDEFINED_ARG_IN_FROM,
 };
-use super::scope::{Use, expand_word, names, variable_span};
+use super::scope::{Use, expand_word, names, near, variable_span};
 use crate::contexts::Contexts;
 use crate::environment::Environment;
-use crate::findings::{Findings, similar};
+use crate::findings::Findings;
 use crate::{BaseImage, NamedContext, args};
 
 /// What every stage begins with, and which stages are looked into.
@@ -216,10 +216,13 @@ impl FromChecks<'_, '_> {
         known.extend(self.file.globals.iter().map(|(_, declaration)| declaration.name.value.clone()));
         for name in used.undefined.iter().filter(|name| !known.contains(name)) {
             let span = variable_span(self.subject.text, word, name);
-            let near = similar(name, known.iter().map(String::as_str));
+            let near = near(name, &known);
             let suggestion = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             let finding = Diagnostic::warning(format!("`FROM` uses the undeclared argument `{name}`{suggestion}"));
-            let hint = format!("declare it with `ARG {name}=…` before the first `FROM`");
+            let hint = match near {
+                Some(near) => format!("write `${near}`, or declare `{name}` before the first `FROM`"),
+                None => format!("declare it with `ARG {name}=…` before the first `FROM`"),
+            };
             self.add(UNDEFINED_ARG_IN_FROM, finding.at(span).hint(hint));
         }
     }

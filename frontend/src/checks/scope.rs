@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use kiln_parser::{Span, Word, expand};
 
 use crate::environment::Environment;
+use crate::findings::similar;
 
 /// What expanding a word told.
 #[derive(Clone, Debug, Default)]
@@ -51,4 +52,10 @@ pub(crate) fn variable_span(text: &str, word: &Word, name: &str) -> Span {
 pub(crate) fn names(environment: &Environment) -> Vec<String> {
     let entries = environment.entries();
     entries.iter().map(|entry| entry.split('=').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The one of these variables that was probably meant. Very short names are all alike.
+pub(crate) fn near<'n>(name: &str, known: &'n [String]) -> Option<&'n str> {
+    const SHORTEST: usize = 3;
+    if name.len() < SHORTEST { None } else { similar(name, known.iter().map(String::as_str)) }
 }

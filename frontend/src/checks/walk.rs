@@ -9,10 +9,9 @@ use super::file::{File, Stage};
 use super::from::{Base, Plan};
 use super::reporter::Reporter;
 use super::rules::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
-use super::scope::{expand_word, names, variable_span};
+use super::scope::{expand_word, names, near, variable_span};
 use super::{Subject, apt, cache_order, commands, copies, expose, secrets, user};
 use crate::environment::Environment;
-use crate::findings::similar;
 
 /// What an instruction sees.
 #[derive(Clone, Default)]
@@ -119,13 +118,18 @@ impl Walk<'_, '_> {
         }
         for name in undefined.iter().filter(|name| !self.scope.declared.contains(*name)) {
             let known = names(&self.scope.environment);
-            let near = similar(name, known.iter().map(String::as_str));
+            let near = near(name, &known);
             let suggestion = near.map(|near| format!(" (did you mean `${near}`?)")).unwrap_or_default();
-            let hint = match self.plan.globals.get(name) {
-                Some(_) => format!("an argument from before the first `FROM` needs `ARG {name}` in the stage, too"),
-                None => format!(
-                    "define it with `ARG {name}` or `ENV {name}=…`, or write `${{{name}:-}}` if it may be empty"
-                ),
+            let hint = match (self.plan.globals.get(name), near) {
+                (Some(_), _) => {
+                    format!("an argument from before the first `FROM` needs `ARG {name}` in the stage, too")
+                }
+                (None, Some(near)) => format!("write `${near}`, or define `{name}` with `ARG` or `ENV`"),
+                (None, None) => {
+                    format!(
+                        "define it with `ARG {name}` or `ENV {name}=…`, or write `${{{name}:-}}` if it may be empty"
+                    )
+                }
             };
             let finding = Diagnostic::warning(format!("`${name}` is used and not defined{suggestion}"))
                 .at(variable_span(self.subject.text, word, name))

@@ -29,11 +29,8 @@ struct Case {
 
 impl Case {
     fn parse(options: &str, text: &str) -> Self {
-        let mut case = Self {
-            options: Options::new("linux/amd64".parse().unwrap()),
-            ignore: None,
-            text: text.to_owned(),
-        };
+        let mut case =
+            Self { options: Options::new("linux/amd64".parse().unwrap()), ignore: None, text: text.to_owned() };
         let mut patterns = Vec::new();
         for line in options.lines() {
             let (name, value) = line.split_once(' ').unwrap();
@@ -132,7 +129,10 @@ fn every_rule_has_its_cases() {
     for rule in RULES {
         let cases = listing(&folder().join(rule.name));
         let named = |start: &str| {
-            cases.iter().filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start)).collect::<Vec<_>>()
+            cases
+                .iter()
+                .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start))
+                .collect::<Vec<_>>()
         };
         let fires = |path: &PathBuf| {
             let content = std::fs::read_to_string(path).unwrap();
@@ -151,7 +151,18 @@ fn every_rule_has_its_cases() {
 /// What does not stand in the text of a finding must not move it out of the text.
 #[test]
 fn whatever_is_written_is_checked_without_harm() {
-    let pieces = ["FROM x AS É", "ARG a=$b", "RUN \\", "", "# check=skip=all", "ENV é ü", "COPY $ü <<E /", "E", "WORKDIR $", "EXPOSE :/"];
+    let pieces = [
+        "FROM x AS É",
+        "ARG a=$b",
+        "RUN \\",
+        "",
+        "# check=skip=all",
+        "ENV é ü",
+        "COPY $ü <<E /",
+        "E",
+        "WORKDIR $",
+        "EXPOSE :/",
+    ];
     for first in pieces {
         for second in pieces {
             for third in pieces {

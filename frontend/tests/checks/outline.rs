@@ -53,7 +53,8 @@ fn args(outline: &StageOutline) -> Vec<(&str, &str, &str)> {
 #[test]
 fn a_stage_tells_what_it_takes() {
     let found = subject(None, &[("LAST", "given")], outline);
-    let expected = [("GO", "1", "the compiler's version"), ("FLAGS", "-s 1", "go to the linker"), ("LAST", "given", "")];
+    let expected =
+        [("GO", "1", "the compiler's version"), ("FLAGS", "-s 1", "go to the linker"), ("LAST", "given", "")];
     assert_eq!(args(&found), expected);
     assert_eq!((found.name.as_str(), found.description.as_str()), ("", ""));
     assert_eq!((found.secrets[0].id.as_str(), found.secrets[0].is_required), ("token", true));
