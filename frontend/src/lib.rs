@@ -46,5 +46,6 @@ mod workdir;
 pub use build::Build;
 pub use lowering::lower;
 pub use options::{NamedContext, Options};
+pub use remote::{GitReference, Remote, parse as parse_remote};
 pub use resolver::{BaseImage, Resolver};
 pub use syntax::check_syntax;

@@ -2,7 +2,7 @@
 
 /// A source that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Remote {
+pub enum Remote {
     /// A file from a web server.
     Http {
         /// The name that the file gets in a directory.
@@ -14,14 +14,19 @@ pub(crate) enum Remote {
 
 /// What a git URL says: the repository and what is wanted of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GitReference {
+pub struct GitReference {
     /// The URL without query and fragment.
-    pub(crate) remote: String,
-    pub(crate) reference: Option<String>,
-    pub(crate) subdirectory: Option<String>,
-    pub(crate) checksum: Option<String>,
-    pub(crate) keep_git_dir: Option<bool>,
-    pub(crate) submodules: Option<bool>,
+    pub remote: String,
+    /// A branch, tag or commit.
+    pub reference: Option<String>,
+    /// The directory that is wanted.
+    pub subdirectory: Option<String>,
+    /// What the commit must begin with.
+    pub checksum: Option<String>,
+    /// Whether `.git` is wanted.
+    pub keep_git_dir: Option<bool>,
+    /// Whether submodules are wanted.
+    pub submodules: Option<bool>,
 }
 
 /// The name of a file whose URL has none.
@@ -29,7 +34,7 @@ const UNNAMED: &str = "__unnamed__";
 
 /// What a source is, if it is no path; an error where it is a git repository and says something that makes no
 /// sense.
-pub(crate) fn parse(source: &str) -> Option<Result<Remote, String>> {
+pub fn parse(source: &str) -> Option<Result<Remote, String>> {
     let (address, fragment) = split(source, '#');
     let (remote, query) = split(address, '?');
     if is_git(remote) {

@@ -29,7 +29,33 @@ pub(crate) struct Environment {
     pub(crate) colour: bool,
     /// The time that everything built is said to be made at, where it is fixed.
     pub(crate) source_date_epoch: Option<SystemTime>,
+    /// What fetching from web servers and git repositories goes by: proxies, certificates, keys.
+    pub(crate) remote: Vec<(OsString, OsString)>,
 }
+
+/// The variables that matter where something is fetched.
+const REMOTE: [&str; 20] = [
+    "PATH",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_NO_VERIFY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
 
 impl Environment {
     /// Reads the environment; `root` and `config` are what the command line says.
@@ -72,6 +98,7 @@ impl Environment {
                 .filter(|value| !value.is_empty())
                 .map(|value| parse_epoch(&value))
                 .transpose()?,
+            remote: remote(home.as_deref().filter(|_| !is_root), variable),
         })
     }
 
@@ -108,6 +135,22 @@ fn credentials(home: Option<&Path>, variable: &dyn Fn(&str) -> Option<PathBuf>) 
     let files =
         [docker.map(|docker| docker.join("config.json")), runtime.map(|dir| dir.join("containers/auth.json")), user];
     files.into_iter().flatten().collect()
+}
+
+/// What fetching goes by. An ordinary user becomes root of a user namespace, where ssh would look for the wrong
+/// home's known hosts.
+fn remote(home: Option<&Path>, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let mut found: Vec<(OsString, OsString)> =
+        REMOTE.iter().filter_map(|name| Some((name.into(), variable(name)?))).collect();
+    let has_own = found.iter().any(|(name, _)| name == "GIT_SSH" || name == "GIT_SSH_COMMAND");
+    if let Some(home) = home.and_then(Path::to_str)
+        && !has_own
+        && !home.contains(['\'', '"', ' '])
+    {
+        let command = format!("ssh -o BatchMode=yes -o 'UserKnownHostsFile={home}/.ssh/known_hosts'");
+        found.push(("GIT_SSH_COMMAND".into(), command.into()));
+    }
+    found
 }
 
 fn absolute_path(path: &Path) -> Result<PathBuf, CliError> {

@@ -14,7 +14,8 @@ Examples:
   kiln build -o type=docker,dest=app.tar .   write an archive for `docker load`
   kiln build -o out .                        write the files of the final stage to a directory")]
 pub(crate) struct Args {
-    /// The build context: the directory that COPY and ADD read
+    /// The build context that COPY and ADD read: a directory, a git repository (URL[#REF[:DIR]]), the URL of a tar
+    /// archive or a Dockerfile, or `-` for an archive or a Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub(super) path: PathBuf,
 
@@ -22,7 +23,8 @@ pub(crate) struct Args {
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     pub(super) tags: Vec<String>,
 
-    /// The Dockerfile, or `-` for standard input [default: PATH/Dockerfile]
+    /// The Dockerfile, or `-` for standard input; relative to the context where that is no directory of this
+    /// machine [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
 
@@ -38,8 +40,8 @@ pub(crate) struct Args {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(super) labels: Vec<String>,
 
-    /// Give a name to a directory (DIR), an image (docker-image://REF) or an OCI layout (oci-layout://DIR),
-    /// for FROM and --from; may be repeated
+    /// Give a name to a directory (DIR), an image (docker-image://REF), an OCI layout (oci-layout://DIR), a git
+    /// repository or a file (URL), or a stage (target:STAGE), for FROM and --from; may be repeated
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(super) contexts: Vec<String>,
 

@@ -9,7 +9,7 @@ use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::Platform;
 
-use super::{Builder, call_json, call_text, glue, sources};
+use super::{Builder, call_json, call_text, glue};
 use crate::diagnostics::{self, SourceFile};
 use crate::error::CliError;
 use crate::terminal;
@@ -126,7 +126,7 @@ impl Builder<'_> {
     }
 
     fn checked(&self, file: &SourceFile, parsed: &Parsed) -> Result<Checked, CliError> {
-        let ignore = sources::ignore_for(&self.request.dockerfile, &self.request.context)?;
+        let ignore = self.request.ignore()?;
         let options = self.options();
         let mut others = parsed.diagnostics.clone();
         let report = if parsed.has_errors() {
@@ -219,8 +219,37 @@ fn lower_all(subject: &Subject<'_>) -> Vec<Diagnostic> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use kiln_frontend::checks::StageOutline;
+
+    pub(in super::super) const TEXT: &str = "\
+# check=experimental=LatestTag
+
+# VERSION of the compiler
+ARG VERSION=1
+
+# build compiles it
+FROM --platform=$BUILDPLATFORM golang AS build
+ARG VERSION
+ARG API_TOKEN=\"a b\"
+RUN --mount=type=secret,id=key,required --mount=type=ssh --mount=type=cache,target=/c \\
+    make
+
+FROM scratch
+COPY --from=build /x /x
+CMD serve
+";
+
+    /// What is told about this text.
+    pub(in super::super) fn answers() -> (Checked, StageOutline, Vec<TargetStage>) {
+        let parsed = kiln_parser::parse(TEXT);
+        let file = SourceFile { name: "Dockerfile".to_owned(), text: TEXT.to_owned() };
+        let (bases, options) = (KnownBases::new(&NoImages), Options::new("linux/amd64".parse().unwrap()));
+        let subject = subject(&file, &parsed, &options, &bases, None);
+        let checked = Checked { errors: Vec::new(), report: checks::check(&subject) };
+        (checked, checks::outline(&subject), checks::targets(&subject))
+    }
 
     #[test]
     fn calls_are_read_as_buildx_does() {

@@ -231,3 +231,31 @@ fn print(answer: &impl Serialize) -> Result<String, CliError> {
     text.push('\n');
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::build::call::tests::{TEXT, answers};
+
+    /// The names of fields are BuildKit's: other programs read them.
+    #[test]
+    fn answers_keep_their_form() {
+        let (checked, outline, targets) = answers();
+        let file = SourceFile { name: "Dockerfile".to_owned(), text: TEXT.to_owned() };
+        insta::assert_snapshot!(check(&checked, &file).unwrap());
+        insta::assert_snapshot!(super::outline(&outline, &file).unwrap());
+        insta::assert_snapshot!(super::targets(&targets, &file).unwrap());
+    }
+
+    #[test]
+    fn violations_are_an_error_where_that_is_asked_for() {
+        let (mut checked, ..) = answers();
+        for finding in &mut checked.report.findings {
+            finding.severity = kiln_parser::Severity::Error;
+        }
+        let file = SourceFile { name: "Dockerfile".to_owned(), text: TEXT.to_owned() };
+        let answer: serde_json::Value = serde_json::from_str(&check(&checked, &file).unwrap()).unwrap();
+        let message = "the Dockerfile goes against its checks: JSONArgsRecommended, LatestTag, SecretsUsedInArgOrEnv";
+        assert_eq!(answer["error"]["message"], message);
+    }
+}

@@ -100,3 +100,31 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], between: usize) -> St
     };
     rows.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::build::call::tests::{TEXT, answers};
+
+    #[test]
+    fn answers_are_for_people() {
+        let (checked, outline, targets) = answers();
+        let file = SourceFile { name: "Dockerfile".to_owned(), text: TEXT.to_owned() };
+        insta::assert_snapshot!(check(&checked, &file));
+        insta::assert_snapshot!(super::outline(&outline));
+        insta::assert_snapshot!(super::targets(&targets));
+    }
+
+    #[test]
+    fn nothing_from_a_dockerfile_moves_the_cursor() {
+        let target = TargetStage {
+            name: "a\x1b[2J".to_owned(),
+            is_default: false,
+            description: "\x1b]0;x\x07".to_owned(),
+            base: String::new(),
+            platform: String::new(),
+            span: kiln_parser::Span::default(),
+        };
+        assert!(!super::targets(&[target]).contains('\x1b'));
+    }
+}

@@ -1,7 +1,7 @@
 //! `kiln build`
 //!
-//! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`glue`]
-//! what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
+//! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
+//! contexts from elsewhere, [`glue`] what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
 //! way from one to the next.
 
 mod args;
@@ -11,9 +11,11 @@ mod call_text;
 mod export;
 mod glue;
 mod output;
+mod remote;
 mod request;
 mod sources;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use kiln_cache::Scratch;
 use kiln_executor::rootless::Identity;
 use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
+use kiln_executor::sources::Unpacked;
 use kiln_executor::{Context, Executor};
 use kiln_frontend::Build;
 use kiln_frontend::checks::KnownBases;
@@ -48,10 +51,13 @@ const MAIN_CONTEXT: &str = "context";
 
 /// Builds what the flags ask for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
-    let request = Request::new(args, environment, &|name| std::env::var_os(name))?;
+    let mut request = Request::new(args, environment, &|name| std::env::var_os(name))?;
     export::check_stdout(&request.outputs)?;
     let progress = Progress::new(request.style);
-    let result = Builder { request: &request, environment, progress: &progress }.run();
+    let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
+        let begun = RefCell::new(begun);
+        Builder { request: &request, environment, progress: &progress, begun }.run()
+    });
     progress.finish();
     result
 }
@@ -61,6 +67,28 @@ struct Builder<'a> {
     request: &'a Request,
     environment: &'a Environment,
     progress: &'a Progress,
+    /// Where fetching the context was the beginning.
+    begun: RefCell<Option<Work>>,
+}
+
+/// Fetches a main context that is not on this machine: then the request knows the directory that it is in.
+fn fetch_context(
+    request: &mut Request,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Option<Work>, CliError> {
+    let Some(context) = request.remote_context.clone() else { return Ok(None) };
+    let mut work = begin(request, environment)?;
+    let fetched = progress.during(&context.title("internal"), |_| {
+        remote::fetch(&context, request, environment, &work)
+            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })
+    })?;
+    if !matches!(request.dockerfile, request::DockerfileSource::Stdin) {
+        request.dockerfile = fetched.dockerfile;
+    }
+    request.context = fetched.root;
+    work.unpacked = fetched.unpacked;
+    Ok(Some(work))
 }
 
 /// What a build works with once it has begun.
@@ -70,6 +98,32 @@ struct Work {
     images: Arc<Images>,
     cancel: Cancel,
     interrupt: Interrupt,
+    /// The main context, where it was unpacked for this build.
+    unpacked: Option<Unpacked>,
+}
+
+/// Becomes whoever can build, opens the store and watches for signals; in this order, because the first works for a
+/// process of one thread alone.
+fn begin(request: &Request, environment: &Environment) -> Result<Work, CliError> {
+    let configuration = environment.configuration()?;
+    let session = Session::open(environment)?;
+    if let Identity::UserSingle { why } = &session.identity
+        && request.style != Style::Quiet
+    {
+        let message = format!("files of all users will belong to one: {why}");
+        terminal::warn(&message, environment.colour);
+    }
+    let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
+    let cancel = Cancel::new();
+    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
+    let images = Images::new(kiln_image::Settings {
+        store: session.store.clone(),
+        configuration,
+        credentials: Credentials::from_files(environment.credentials.iter().cloned()),
+        patience: Patience::default(),
+        cancel: cancel.clone(),
+    });
+    Ok(Work { session, scratch, images: Arc::new(images), cancel, interrupt, unpacked: None })
 }
 
 impl Builder<'_> {
@@ -91,11 +145,7 @@ impl Builder<'_> {
 
     fn read_dockerfile(&self) -> Result<(SourceFile, Parsed), CliError> {
         let source = &self.request.dockerfile;
-        let name = match source {
-            request::DockerfileSource::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
-            request::DockerfileSource::Stdin => "standard input".into(),
-        };
-        let title = format!("[internal] load build definition from {name}");
+        let title = format!("[internal] load build definition from {}", source.name());
         let file = self.progress.during(&title, |_| sources::dockerfile(source))?;
         let parsed = kiln_parser::parse(&file.text);
         Ok((file, parsed))
@@ -121,28 +171,12 @@ impl Builder<'_> {
         }
     }
 
-    /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first
-    /// works for a process of one thread alone.
+    /// What the build works with: from here on things may be fetched and stored.
     fn begin(&self) -> Result<Work, CliError> {
-        let configuration = self.environment.configuration()?;
-        let session = Session::open(self.environment)?;
-        if let Identity::UserSingle { why } = &session.identity
-            && self.request.style != Style::Quiet
-        {
-            let message = format!("files of all users will belong to one: {why}");
-            terminal::warn(&message, self.environment.colour);
+        match self.begun.take() {
+            Some(work) => Ok(work),
+            None => begin(self.request, self.environment),
         }
-        let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
-        let cancel = Cancel::new();
-        let interrupt = Interrupt::watch(&cancel, self.environment.colour)?;
-        let images = Images::new(kiln_image::Settings {
-            store: session.store.clone(),
-            configuration,
-            credentials: Credentials::from_files(self.environment.credentials.iter().cloned()),
-            patience: Patience::default(),
-            cancel: cancel.clone(),
-        });
-        Ok(Work { session, scratch, images: Arc::new(images), cancel, interrupt })
     }
 
     /// So that nobody takes the ID of an earlier image for that of this build, should it fail.
@@ -179,15 +213,16 @@ impl Builder<'_> {
     fn ignore(&self, build: &Build) -> Option<Ignore> {
         let is_main = |operation: &Operation| matches!(operation, Operation::Source(Source::Local { name }) if name == MAIN_CONTEXT);
         build.graph.steps().any(|(_, step)| is_main(&step.operation)).then_some(())?;
-        sources::ignore_for(&self.request.dockerfile, &self.request.context).ok()
+        self.request.ignore().ok()
     }
 
     fn options(&self) -> kiln_frontend::Options {
         let request = self.request;
         let context = |(name, context): (&String, &NamedContext)| {
             let context = match context {
-                NamedContext::Directory(_) => kiln_frontend::NamedContext::Local,
+                NamedContext::Directory(_) | NamedContext::Remote(_) => kiln_frontend::NamedContext::Local,
                 NamedContext::Image(image) => kiln_frontend::NamedContext::Image(image.clone()),
+                NamedContext::Stage(stage) => kiln_frontend::NamedContext::Stage(stage.clone()),
             };
             (name.clone(), context)
         };
@@ -239,37 +274,45 @@ impl Builder<'_> {
         });
         let executor = Executor::new(kiln_executor::Settings {
             store: work.session.store.clone(),
-            contexts: self.contexts(build)?,
+            contexts: self.contexts(build, work)?,
             images: Arc::new(glue::Layers(work.images.clone())),
             sandbox: Arc::new(sandbox),
             created: self.request.source_date_epoch,
         });
-        Ok(executor.with_environment(build.proxy_env.clone()))
+        Ok(executor.with_environment(build.proxy_env.clone()).with_remote(remote::settings(self.environment)))
     }
 
     /// Opens the contexts that the build reads.
-    fn contexts(&self, build: &Build) -> Result<BTreeMap<String, Arc<Context>>, CliError> {
+    fn contexts(&self, build: &Build, work: &Work) -> Result<BTreeMap<String, Arc<Context>>, CliError> {
         let mut contexts = BTreeMap::new();
         for (_, step) in build.graph.steps() {
             let Operation::Source(Source::Local { name }) = &step.operation else { continue };
             if !contexts.contains_key(name) {
-                contexts.insert(name.clone(), Arc::new(self.context(name)?));
+                contexts.insert(name.clone(), Arc::new(self.context(name, work)?));
             }
         }
         Ok(contexts)
     }
 
-    fn context(&self, name: &str) -> Result<Context, CliError> {
+    fn context(&self, name: &str, work: &Work) -> Result<Context, CliError> {
         let (root, ignore) = match self.request.contexts.get(name) {
-            Some(NamedContext::Directory(directory)) => (directory, sources::ignore_of(directory)?),
+            Some(NamedContext::Directory(directory)) => (directory.clone(), sources::ignore_of(directory)?),
+            Some(NamedContext::Remote(context)) => {
+                let title = context.title(&format!("context {name}"));
+                let fetch = |_| remote::fetch_tree(context, self.request, self.environment, work);
+                (self.progress.during(&title, fetch)?, Ignore::default())
+            }
+            _ if name == MAIN_CONTEXT && self.request.remote_context.is_some() => {
+                (self.request.context.clone(), Ignore::default())
+            }
             _ if name == MAIN_CONTEXT => {
-                let ignore = || sources::ignore_for(&self.request.dockerfile, &self.request.context);
-                (&self.request.context, self.progress.during("[internal] load .dockerignore", |_| ignore())?)
+                let ignore = self.progress.during("[internal] load .dockerignore", |_| self.request.ignore())?;
+                (self.request.context.clone(), ignore)
             }
             _ => return Err(CliError::bug(format!("nobody knows the context `{name}`"))),
         };
         let stat_cache = self.environment.root.join("contexts");
-        Context::open(name, root, ignore, stat_cache).map_err(|error| CliError::from_error(Kind::User, &error))
+        Context::open(name, &root, ignore, stat_cache).map_err(|error| CliError::from_error(Kind::User, &error))
     }
 
     /// The report on a step that failed.

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_image::Reference;
+use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
 use super::args::{Args, ProgressStyle};
 use super::call::Call;
 use super::output::Output;
+use super::remote::RemoteContext;
+use super::sources;
 use crate::environment::{Environment, parse_epoch};
 use crate::error::{self, CliError, Kind};
 use crate::progress::Style;
@@ -18,7 +21,12 @@ use crate::progress::Style;
 /// A build that has been asked for and can be tried.
 #[derive(Debug)]
 pub(super) struct Request {
+    /// The directory of the main context; empty until one from elsewhere has been fetched.
     pub(super) context: PathBuf,
+    /// Where the main context comes from, if it is no directory of this machine.
+    pub(super) remote_context: Option<RemoteContext>,
+    /// The Dockerfile as it was asked for.
+    pub(super) file: Option<PathBuf>,
     pub(super) dockerfile: DockerfileSource,
     pub(super) tags: Vec<Reference>,
     pub(super) target: Option<String>,
@@ -41,8 +49,37 @@ pub(super) struct Request {
 /// Where the Dockerfile comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DockerfileSource {
+    /// A file of this machine.
     File(PathBuf),
+    /// Standard input.
     Stdin,
+    /// A file of a context from elsewhere.
+    Within {
+        /// The context.
+        root: PathBuf,
+        /// The path in it.
+        path: PathBuf,
+    },
+    /// What was fetched in the place of a context.
+    Text {
+        /// What to call it.
+        name: String,
+        /// What it holds.
+        bytes: Vec<u8>,
+    },
+}
+
+impl DockerfileSource {
+    /// What to call it in one word.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::File(path) | Self::Within { path, .. } => {
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
+            Self::Stdin => "standard input".to_owned(),
+            Self::Text { name, .. } => name.clone(),
+        }
+    }
 }
 
 /// The value of a `--build-context`.
@@ -52,6 +89,10 @@ pub(super) enum NamedContext {
     Directory(PathBuf),
     /// A reference, or `oci-layout://DIR[:TAG][@DIGEST]`.
     Image(String),
+    /// A stage of the Dockerfile, `target:STAGE`.
+    Stage(String),
+    /// What another machine has.
+    Remote(RemoteContext),
 }
 
 impl Request {
@@ -71,7 +112,14 @@ impl Request {
                 "`--quiet` prints the image ID to standard output, where `--output` goes, too",
             ));
         }
-        let context = context_directory(&args.path)?;
+        let remote_context = RemoteContext::of_path(&args.path, &args.build_args)?;
+        if remote_context == Some(RemoteContext::Stdin) && args.file.as_deref() == Some(Path::new("-")) {
+            return Err(CliError::usage("context and Dockerfile cannot both come from standard input"));
+        }
+        let context = match &remote_context {
+            Some(_) => PathBuf::new(),
+            None => directory("the build context", &args.path)?,
+        };
         let style = match args.progress {
             ProgressStyle::Auto | ProgressStyle::Plain if !args.quiet => Style::Plain,
             _ => Style::Quiet,
@@ -81,12 +129,14 @@ impl Request {
         let epoch = epoch.map(|value| parse_epoch(OsStr::new(value))).transpose()?;
         Ok(Self {
             source_date_epoch: epoch.or(environment.source_date_epoch),
-            dockerfile: match args.file {
+            dockerfile: match args.file.clone() {
                 Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
                 Some(file) => DockerfileSource::File(file),
                 None => DockerfileSource::File(default_dockerfile(&args.path)),
             },
+            file: args.file,
             context,
+            remote_context,
             tags: parse_all(&args.tags, parse_tag)?,
             target: args.target.filter(|target| !target.is_empty()),
             build_args,
@@ -104,30 +154,24 @@ impl Request {
     }
 }
 
+impl Request {
+    /// What is left out of the main context. Only what is on this machine has a say: that is how Docker has it.
+    pub(super) fn ignore(&self) -> Result<Ignore, CliError> {
+        match self.remote_context {
+            Some(_) => Ok(Ignore::default()),
+            None => sources::ignore_for(&self.dockerfile, &self.context),
+        }
+    }
+}
+
 /// `Dockerfile`, or `dockerfile` where that is what there is.
-fn default_dockerfile(context: &Path) -> PathBuf {
+pub(super) fn default_dockerfile(context: &Path) -> PathBuf {
     let [usual, lower] = ["Dockerfile", "dockerfile"].map(|name| context.join(name));
     if !usual.exists() && lower.exists() { lower } else { usual }
 }
 
 fn parse_all<T>(texts: &[String], parse: impl Fn(&str) -> Result<T, CliError>) -> Result<Vec<T>, CliError> {
     texts.iter().map(|text| parse(text)).collect()
-}
-
-fn context_directory(path: &Path) -> Result<PathBuf, CliError> {
-    let text = path.to_string_lossy();
-    if text == "-" {
-        return Err(CliError::user("a context on standard input (`-`) is not supported in this version")
-            .hint("unpack it and give its directory; `-f -` reads just the Dockerfile from standard input"));
-    }
-    let remote = ["http://", "https://", "git://", "ssh://", "git@", "github.com/"];
-    if let Some(scheme) = remote.iter().find(|scheme| text.starts_with(**scheme))
-        && !path.exists()
-    {
-        let message = format!("a remote context (`{scheme}…`) is not supported in this version");
-        return Err(CliError::user(message).hint("clone or download it and give its directory"));
-    }
-    directory("the build context", path)
 }
 
 fn directory(what: &str, path: &Path) -> Result<PathBuf, CliError> {
@@ -198,9 +242,14 @@ fn parse_context(text: &str) -> Result<(String, NamedContext), CliError> {
         NamedContext::Image(reference.to_owned())
     } else if value.starts_with("oci-layout://") {
         NamedContext::Image(value.to_owned())
-    } else if value.contains("://") || value.starts_with("git@") {
-        return Err(CliError::user(format!("{flag}: a context of this kind is not supported in this version"))
-            .hint("give a directory, `docker-image://REF` or `oci-layout://DIR`"));
+    } else if let Some(stage) = value.strip_prefix("target:").filter(|stage| !stage.is_empty()) {
+        NamedContext::Stage(stage.to_owned())
+    } else if let Some(remote) = RemoteContext::of_url(value).map_err(|error| error.context(&flag))? {
+        NamedContext::Remote(remote)
+    } else if value.contains("://") {
+        return Err(CliError::user(format!("{flag}: nothing is known of contexts of this kind")).hint(
+            "give a directory, `docker-image://REF`, `oci-layout://DIR`, `target:STAGE`, a git repository or a URL",
+        ));
     } else {
         NamedContext::Directory(directory(&format!("the context `{name}`"), Path::new(value))?)
     };
@@ -285,7 +334,11 @@ mod tests {
         assert_eq!(contexts["src"], NamedContext::Directory("/".into()));
         assert_eq!(contexts["base"], NamedContext::Image("debian:12".to_owned()));
         assert_eq!(contexts["layout"], NamedContext::Image("oci-layout:///tmp/x:1".to_owned()));
-        for value in ["x", "x=", "=x", "context=/", "x=https://example.com/a.git", "x=docker-image://A", "x=/no/such"] {
+        let words = ["--build-context", "a=target:base", "--build-context", "b=https://host/x.git", "/"];
+        let contexts = request(&words).unwrap().contexts;
+        assert_eq!(contexts["a"], NamedContext::Stage("base".to_owned()));
+        assert!(matches!(contexts["b"], NamedContext::Remote(RemoteContext::Git(_))));
+        for value in ["x", "x=", "=x", "context=/", "x=ftp://example.com/a", "x=docker-image://A", "x=/no/such"] {
             assert!(request(&["--build-context", value, "/"]).is_err(), "{value}");
         }
     }
@@ -301,9 +354,16 @@ mod tests {
     }
 
     #[test]
-    fn contexts_of_later_versions_are_refused() {
-        assert!(message(&["-"]).contains("standard input"));
-        assert!(message(&["https://github.com/x/y.git"]).contains("remote context (`https://…`)"));
+    fn contexts_may_come_from_elsewhere() {
+        assert_eq!(request(&["-"]).unwrap().remote_context, Some(RemoteContext::Stdin));
+        assert!(message(&["-", "-f", "-"]).contains("cannot both"));
+        for url in ["https://host/x.git#main:dir", "git@host:x/y.git", "github.com/x/y"] {
+            let remote = request(&[url]).unwrap().remote_context;
+            assert!(matches!(remote, Some(RemoteContext::Git { .. })), "{url}: {remote:?}");
+        }
+        let remote = request(&["https://host/x.tar.gz"]).unwrap().remote_context;
+        assert!(matches!(remote, Some(RemoteContext::Http(_))), "{remote:?}");
+        assert!(message(&["https://host/x.git?what=x"]).contains("`what`"));
         assert!(message(&["/etc/passwd"]).contains("it is not a directory"));
         assert!(message(&["/no/such/place"]).contains("no such file or directory"));
     }

@@ -18,6 +18,8 @@ pub(super) fn dockerfile(source: &DockerfileSource) -> Result<SourceFile, CliErr
     let (name, bytes) = match source {
         DockerfileSource::Stdin => ("<stdin>".to_owned(), read_limited("<stdin>", std::io::stdin().lock())?),
         DockerfileSource::File(path) => (shown(path), read_file(path)?),
+        DockerfileSource::Within { root, path } => (shown(path), read_within(root, path)?),
+        DockerfileSource::Text { name, bytes } => (name.clone(), bytes.clone()),
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
@@ -50,7 +52,28 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
     read_limited(&path.display().to_string(), file)
 }
 
-fn read_limited(name: &str, input: impl std::io::Read) -> Result<Vec<u8>, CliError> {
+/// Reads a file of a context from elsewhere: its links lead nowhere else.
+fn read_within(root: &Path, path: &Path) -> Result<Vec<u8>, CliError> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    let failed = |errno: rustix::io::Errno| {
+        let error: std::io::Error = errno.into();
+        let failure = error::io("open the Dockerfile", path, &error);
+        match error.kind() {
+            ErrorKind::NotFound => failure.hint("`-f FILE` names a Dockerfile of another name or place in the context"),
+            _ => failure,
+        }
+    };
+    let root = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat2(root.map_err(failed)?, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+    let file = std::fs::File::from(file.map_err(failed)?);
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(CliError::user(format!("cannot read the Dockerfile `{}`: it is no file", path.display())));
+    }
+    read_limited(&path.display().to_string(), file)
+}
+
+pub(super) fn read_limited(name: &str, input: impl std::io::Read) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     input.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
         CliError::environment(format!("cannot read the Dockerfile `{name}`: {}", error::plain_io(&error)))
