@@ -11,7 +11,9 @@
 
 mod bad_input;
 mod caching;
+mod checks;
 mod config;
+mod contexts;
 mod differential;
 mod exporters;
 mod failing;
