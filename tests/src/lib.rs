@@ -24,9 +24,11 @@ pub mod registry;
 pub mod run;
 pub mod tree;
 pub mod users;
+pub mod web;
 pub mod world;
 
 pub use image::Image;
 pub use progress::Progress;
 pub use tree::{Kind, Node, Tree};
+pub use web::Web;
 pub use world::{Kiln, Outcome, Project, World};

@@ -116,7 +116,7 @@ impl World {
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }
-        Kiln { command }
+        Kiln { command, input: None }
     }
 
     /// `kiln build .` in a project.
@@ -207,6 +207,7 @@ impl Project {
 /// A `kiln` command being put together.
 pub struct Kiln {
     command: Command,
+    input: Option<std::fs::File>,
 }
 
 impl Kiln {
@@ -225,6 +226,12 @@ impl Kiln {
     /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Gives it a file as its standard input.
+    pub fn input(mut self, path: &Path) -> Self {
+        self.input = Some(std::fs::File::open(path).unwrap());
         self
     }
 
@@ -274,7 +281,8 @@ impl Kiln {
     /// Starts it and returns at once.
     pub fn start(mut self) -> Running {
         let name = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = self.input.take().map_or_else(Stdio::null, Stdio::from);
+        self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("starting kiln");
         let (stdout, stdout_reader) = collect(child.stdout.take().unwrap());
         let (stderr, stderr_reader) = collect(child.stderr.take().unwrap());
