@@ -105,7 +105,7 @@ impl StageLowering<'_, '_> {
             let environment = &self.state.environment;
             let expanded = expand::expand_heredoc(&content, &|name| environment.get(name).map(str::to_owned));
             let error = |error: expand::ExpandError| {
-                Diagnostic::error(error.to_string())
+                Diagnostic::error(error.to_string().replace('\n', "\\n"))
                     .at(heredoc.span)
                     .label("in this heredoc")
                     .hint(format!("quote its name where variables are not to be replaced: `<<'{}'`", heredoc.name))

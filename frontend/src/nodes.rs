@@ -170,12 +170,19 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The stage that a stage begins with, unless a named context stands in for it.
+    /// The stage whose triggers a stage gets: the one that it begins with, or the one that a named context puts in
+    /// that one's place.
     fn base_with_triggers(&self, index: usize) -> Option<usize> {
-        match self.nodes.get(index)?.root {
-            Root::Stage(base) => self.nodes.get(base).filter(|node| !node.is_replaced).map(|_| base),
-            _ => None,
+        let mut index = index;
+        // More steps than there are stages are a cycle, which is told elsewhere.
+        for _ in 0..=self.nodes.len() {
+            let Root::Stage(base) = self.nodes.get(index)?.root else { return None };
+            if !self.nodes.get(base)?.is_replaced {
+                return Some(base);
+            }
+            index = base;
         }
+        None
     }
 
     fn push_item(&mut self, index: usize, item: Item<'a>) {

@@ -21,13 +21,10 @@ use kiln_frontend::{NamedContext, Options, lower};
 use crate::images::Registry;
 use crate::render;
 
-/// What is expected of a case that can be built, but for `warnings`.
-const OF_SUCCESS: [&str; 3] = ["graph", "config", "history"];
-
 #[test]
 fn every_case_is_lowered_as_expected() {
     let cases = cases();
-    assert!(cases.len() > 50, "there are cases");
+    assert!(cases.len() > 150, "there are cases");
     let is_update = std::env::var_os("UPDATE_EXPECTED").is_some();
     let differences: Vec<String> = cases.iter().filter_map(|case| check(case, is_update)).collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -37,7 +34,7 @@ fn every_case_is_lowered_as_expected() {
 #[test]
 fn many_cases_fail() {
     let failing = cases().iter().filter(|case| case.join("errors").exists()).count();
-    assert!(failing >= 10, "{failing}");
+    assert!(failing >= 40, "{failing}");
 }
 
 fn cases() -> Vec<PathBuf> {
@@ -52,7 +49,7 @@ fn check(case: &Path, is_update: bool) -> Option<String> {
     let read = |name: &str| fs::read_to_string(case.join(name)).ok();
     let dockerfile = read("Dockerfile").expect("a case has a Dockerfile");
     let mut actual = lowered(&dockerfile, &options(&read("options").unwrap_or_default()));
-    let is_new = OF_SUCCESS.iter().chain(&["errors"]).all(|name| read(name).is_none());
+    let is_new = ["errors", "graph", "history"].iter().all(|name| read(name).is_none());
     if !actual.contains_key("errors") {
         let looked_at = |name: &str| read(name).is_some() || (is_new && name != "config");
         actual.retain(|name, text| looked_at(name) || (*name == "warnings" && !text.is_empty()));
