@@ -133,6 +133,9 @@ impl Builder<'_> {
             return self.call(self.request.call, &file, &parsed);
         }
         self.remove_stale_id()?;
+        // What is written for another frontend need not look like a Dockerfile.
+        let syntax = kiln_frontend::check_syntax(&parsed.dockerfile.directives, &self.options());
+        self.refuse(&syntax.err().into_iter().collect::<Vec<_>>(), &file)?;
         self.refuse(&parsed.diagnostics, &file)?;
         let work = self.begin()?;
         let (build, warnings) = self.lower(&parsed, &file, &work)?;
