@@ -8,6 +8,9 @@ use kiln_parser::{Diagnostic, Severity, Span};
 
 use crate::progress::clean;
 
+/// How many lines are shown before and behind the ones concerned.
+const AROUND: usize = 2;
+
 /// A Dockerfile and what it is called.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceFile {
@@ -20,13 +23,35 @@ pub(crate) struct SourceFile {
 /// All of these, one after the other.
 pub(crate) fn render(diagnostics: &[Diagnostic], file: &SourceFile, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    let rendered: Vec<_> = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &renderer)).collect();
+    let lines = Lines::of(&file.text);
+    let one = |diagnostic| render_one(diagnostic, file, &lines, &renderer);
+    let rendered: Vec<_> = diagnostics.iter().map(one).collect();
     rendered.join("\n")
 }
 
 /// A finding without its level, for under a heading of its own.
-pub(crate) fn render_bare(diagnostic: &Diagnostic, file: &SourceFile) -> String {
-    render_titled(diagnostic, Level::WARNING.no_name(), file, &Renderer::plain())
+pub(crate) fn render_bare(diagnostic: &Diagnostic, file: &SourceFile, lines: &Lines) -> String {
+    render_titled(diagnostic, Level::WARNING.no_name(), file, lines, &Renderer::plain())
+}
+
+/// Where the lines of a text begin, so that finding many places in a long text takes no time.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Those of this text.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The number of the line that an offset is in, counted from 1.
+    pub(crate) fn number(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// Where that line begins.
+    pub(crate) fn start(&self, offset: usize) -> usize {
+        self.0.get(self.number(offset).saturating_sub(1)).copied().unwrap_or_default()
+    }
 }
 
 /// A list with a line for each warning, so that the output of a build is not drowned.
@@ -37,10 +62,11 @@ pub(crate) fn list(warnings: &[Diagnostic], file: &SourceFile) -> String {
     let has_rules = warnings.iter().any(|warning| warning.code.is_some_and(|code| rule(code).is_some()));
     let more = if has_rules { " (`kiln build --check` explains them)" } else { "" };
     let mut text = format!("\n{} found{more}:\n", count(warnings.len(), "warning"));
+    let lines = Lines::of(&file.text);
     for warning in warnings {
         let rule = warning.code.filter(|code| rule(code).is_some());
         let name = rule.map(|name| format!("{name}: ")).unwrap_or_default();
-        let place = warning.span.map(|span| format!(" (line {})", line(span, &file.text))).unwrap_or_default();
+        let place = warning.span.map(|span| format!(" (line {})", lines.number(span.start))).unwrap_or_default();
         text.push_str(&format!(" - {name}{}{place}\n", one_line(&warning.message)));
         if let (Some(hint), None) = (&warning.hint, rule) {
             text.push_str(&format!("   hint: {}\n", one_line(hint)));
@@ -54,19 +80,21 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn line(span: Span, text: &str) -> usize {
-    text.get(..span.start).unwrap_or(text).matches('\n').count() + 1
-}
-
-fn render_one(diagnostic: &Diagnostic, file: &SourceFile, renderer: &Renderer) -> String {
+fn render_one(diagnostic: &Diagnostic, file: &SourceFile, lines: &Lines, renderer: &Renderer) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    render_titled(diagnostic, level, file, renderer)
+    render_titled(diagnostic, level, file, lines, renderer)
 }
 
-fn render_titled(diagnostic: &Diagnostic, level: Level<'_>, file: &SourceFile, renderer: &Renderer) -> String {
+fn render_titled(
+    diagnostic: &Diagnostic,
+    level: Level<'_>,
+    file: &SourceFile,
+    lines: &Lines,
+    renderer: &Renderer,
+) -> String {
     // What may help is printed on lines of its own.
     let mut parts = diagnostic.message.split("\nhint: ");
     let message = one_line(parts.next().unwrap_or_default());
@@ -74,8 +102,13 @@ fn render_titled(diagnostic: &Diagnostic, level: Level<'_>, file: &SourceFile, r
     let mut text = match diagnostic.span {
         Some(span) => {
             let label = diagnostic.label.as_deref().map(one_line);
-            let annotation = AnnotationKind::Primary.span(inside(span, &file.text)).label(label);
-            let snippet = Snippet::source(file.text.as_str()).path(name).annotation(annotation);
+            let shown = Excerpt::new(span, &file.text, lines);
+            let around = shown.around.map(|range| AnnotationKind::Visible.span(range));
+            let snippet = Snippet::source(shown.text)
+                .line_start(shown.first_line)
+                .path(name)
+                .annotation(AnnotationKind::Primary.span(shown.marked).label(label))
+                .annotations(around);
             renderer.render(&[level.primary_title(message).element(snippet)])
         }
         None => renderer.render(&[Group::with_title(level.primary_title(format!("{name}: {message}")))]),
@@ -89,6 +122,41 @@ fn render_titled(diagnostic: &Diagnostic, level: Level<'_>, file: &SourceFile, r
 
 fn one_line(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join(" ")
+}
+
+/// The lines of a span and those around it: showing a few lines of a long file does not take reading all of it.
+struct Excerpt<'t> {
+    text: &'t str,
+    /// The number of its first line, counted from 1.
+    first_line: usize,
+    /// The span, in bytes of the excerpt.
+    marked: Range<usize>,
+    /// The lines before and behind, in bytes of the excerpt.
+    around: [Range<usize>; 2],
+}
+
+impl<'t> Excerpt<'t> {
+    fn new(span: Span, text: &'t str, lines: &Lines) -> Self {
+        let marked = inside(span, text);
+        let (before, behind) = text.split_at(marked.start);
+        let first = before.rfind('\n').map_or(0, |at| at + 1);
+        let last = behind.get(marked.len()..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| marked.end + at);
+        let lines_before = before.get(..first.saturating_sub(1)).unwrap_or_default();
+        let start =
+            if first == 0 { 0 } else { lines_before.rmatch_indices('\n').nth(AROUND - 1).map_or(0, |(at, _)| at + 1) };
+        let rest = text.get(last..).unwrap_or_default();
+        let end = rest
+            .match_indices('\n')
+            .nth(AROUND)
+            .map_or(text.trim_end_matches('\n').len().max(last), |(at, _)| last + at);
+        let move_to = |range: Range<usize>| range.start - start..range.end.max(range.start) - start;
+        Self {
+            text: text.get(start..end).unwrap_or_default(),
+            first_line: lines.number(start),
+            marked: move_to(marked),
+            around: [move_to(start..first), move_to(last..end)],
+        }
+    }
 }
 
 /// The part of a span that is in the text, on character boundaries and without the end of its last line.
@@ -151,6 +219,23 @@ mod tests {
         }
         let diagnostic = Diagnostic::error("x").at(Span { start: 0, end: 3 });
         assert!(render(&[diagnostic], &file(""), false).starts_with("error: x"));
+    }
+
+    #[test]
+    fn an_excerpt_has_the_lines_around() {
+        let text = "a\n\né\r\nbb\n\nccc\nd\n\n";
+        for start in 0..=text.len() {
+            for end in start..=text.len() {
+                let shown = Excerpt::new(Span::new(start, end), text, &Lines::of(text));
+                let marked = inside(Span::new(start, end), text);
+                assert_eq!(shown.text.get(shown.marked.clone()), text.get(marked.clone()), "{start}..{end}");
+                let lines = text[marked.clone()].lines().count().max(1);
+                assert!(shown.text.lines().count() <= lines + 2 * AROUND + 1, "{start}..{end}");
+                render(&[Diagnostic::error("x").at(Span::new(start, end))], &file(text), false);
+            }
+        }
+        let shown = Excerpt::new(Span::new(8, 9), text, &Lines::of(text));
+        assert_eq!((shown.text, shown.first_line), ("\né\r\nbb\n\nccc", 2));
     }
 
     #[test]

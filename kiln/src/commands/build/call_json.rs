@@ -7,7 +7,7 @@ use kiln_parser::{Diagnostic, Span};
 use serde::Serialize;
 
 use super::call::Checked;
-use crate::diagnostics::SourceFile;
+use crate::diagnostics::{Lines, SourceFile};
 use crate::error::CliError;
 
 #[derive(Serialize)]
@@ -141,21 +141,20 @@ fn is_false(value: &bool) -> bool {
 /// What the checks found.
 pub(super) fn check(checked: &Checked, file: &SourceFile) -> Result<String, CliError> {
     let findings = &checked.report.findings;
+    let places = Places::of(file);
     let error = match (checked.errors.first(), checked.report.is_fatal()) {
-        (Some(error), _) => {
-            Some(BuildError { message: error.message.clone(), location: place(error.span, &file.text) })
-        }
+        (Some(error), _) => Some(BuildError { message: error.message.clone(), location: places.location(error.span) }),
         (None, true) => Some(BuildError { message: violated(findings), location: Location::default() }),
         (None, false) => None,
     };
     print(&Lint {
-        warnings: findings.iter().map(|finding| warning(finding, &file.text)).collect(),
+        warnings: findings.iter().map(|finding| warning(finding, &places)).collect(),
         sources: [Source { file_name: &file.name, language: "Dockerfile", data: STANDARD.encode(&file.text) }],
         error,
     })
 }
 
-fn warning<'a>(finding: &'a Diagnostic, text: &str) -> Warning<'a> {
+fn warning<'a>(finding: &'a Diagnostic, places: &Places<'_>) -> Warning<'a> {
     let name = finding.code.unwrap_or_default();
     let rule = rule(name);
     Warning {
@@ -163,7 +162,7 @@ fn warning<'a>(finding: &'a Diagnostic, text: &str) -> Warning<'a> {
         description: rule.map_or("", |rule| rule.description),
         url: rule.map_or("", |rule| rule.url),
         detail: &finding.message,
-        location: place(finding.span, text),
+        location: places.location(finding.span),
     }
 }
 
@@ -176,15 +175,16 @@ fn violated(findings: &[Diagnostic]) -> String {
 
 /// What a stage takes.
 pub(super) fn outline(outline: &StageOutline, file: &SourceFile) -> Result<String, CliError> {
+    let places = Places::of(file);
     let mount = |mount| -> Mount<'_> {
         let mount: &OutlineMount = mount;
-        Mount { name: &mount.id, required: mount.is_required, location: place(Some(mount.span), &file.text) }
+        Mount { name: &mount.id, required: mount.is_required, location: places.location(Some(mount.span)) }
     };
     let args = outline.args.iter().map(|arg| Arg {
         name: &arg.name,
         description: &arg.description,
         value: &arg.value,
-        location: place(Some(arg.span), &file.text),
+        location: places.location(Some(arg.span)),
     });
     let caches = outline.caches.iter();
     print(&Outline {
@@ -193,13 +193,14 @@ pub(super) fn outline(outline: &StageOutline, file: &SourceFile) -> Result<Strin
         args: args.collect(),
         secrets: outline.secrets.iter().map(mount).collect(),
         ssh: outline.ssh.iter().map(mount).collect(),
-        cache: caches.map(|cache| Cache { id: &cache.id, location: place(Some(cache.span), &file.text) }).collect(),
+        cache: caches.map(|cache| Cache { id: &cache.id, location: places.location(Some(cache.span)) }).collect(),
         sources: [STANDARD.encode(&file.text)],
     })
 }
 
 /// Which stages can be built.
 pub(super) fn targets(targets: &[TargetStage], file: &SourceFile) -> Result<String, CliError> {
+    let places = Places::of(file);
     let target = |target| -> Target<'_> {
         let target: &TargetStage = target;
         Target {
@@ -208,21 +209,32 @@ pub(super) fn targets(targets: &[TargetStage], file: &SourceFile) -> Result<Stri
             description: &target.description,
             base: &target.base,
             platform: &target.platform,
-            location: place(Some(target.span), &file.text),
+            location: places.location(Some(target.span)),
         }
     };
     print(&Targets { targets: targets.iter().map(target).collect(), sources: [STANDARD.encode(&file.text)] })
 }
 
-fn place(span: Option<Span>, text: &str) -> Location {
-    let ranges = span.map(|span| Range { start: position(span.start, text), end: position(span.end, text) });
-    Location { ranges: ranges.into_iter().collect() }
+/// The file with what it takes to find places in it.
+struct Places<'a> {
+    text: &'a str,
+    lines: Lines,
 }
 
-fn position(at: usize, text: &str) -> Position {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    Position { line: before.matches('\n').count() + 1, character: line.chars().count() }
+impl<'a> Places<'a> {
+    fn of(file: &'a SourceFile) -> Self {
+        Self { text: &file.text, lines: Lines::of(&file.text) }
+    }
+
+    fn location(&self, span: Option<Span>) -> Location {
+        let range = |span: Span| Range { start: self.position(span.start), end: self.position(span.end) };
+        Location { ranges: span.map(range).into_iter().collect() }
+    }
+
+    fn position(&self, at: usize) -> Position {
+        let before = self.text.get(self.lines.start(at)..at).unwrap_or_default();
+        Position { line: self.lines.number(at), character: before.chars().count() }
+    }
 }
 
 fn print(answer: &impl Serialize) -> Result<String, CliError> {

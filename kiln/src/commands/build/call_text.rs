@@ -4,7 +4,7 @@ use kiln_frontend::checks::{OutlineMount, StageOutline, TargetStage, rule};
 use kiln_parser::Diagnostic;
 
 use super::call::Checked;
-use crate::diagnostics::{self, SourceFile, count};
+use crate::diagnostics::{self, Lines, SourceFile, count};
 use crate::progress::clean;
 
 /// What the checks found, each with its place, what to do and why.
@@ -13,7 +13,8 @@ pub(super) fn check(checked: &Checked, file: &SourceFile) -> String {
     if !checked.errors.is_empty() && findings.is_empty() {
         return String::new();
     }
-    let mut text: String = findings.iter().map(|finding| explained(finding, file)).collect();
+    let lines = Lines::of(&file.text);
+    let mut text: String = findings.iter().map(|finding| explained(finding, file, &lines)).collect();
     text.push_str(&match findings.len() {
         0 => "Check complete, no warnings found.\n".to_owned(),
         1 => "Check complete, 1 warning has been found!\n".to_owned(),
@@ -22,13 +23,13 @@ pub(super) fn check(checked: &Checked, file: &SourceFile) -> String {
     text
 }
 
-fn explained(finding: &Diagnostic, file: &SourceFile) -> String {
+fn explained(finding: &Diagnostic, file: &SourceFile, lines: &Lines) -> String {
     let name = finding.code.unwrap_or_default();
     let rule = rule(name);
     let url = rule.map_or("", |rule| rule.url);
     let heading = if url.is_empty() { name.to_owned() } else { format!("{name} - {url}") };
     let why = rule.map(|rule| format!("why: {}\n", rule.explanation)).unwrap_or_default();
-    format!("WARNING: {heading}\n{}{why}\n", diagnostics::render_bare(finding, file))
+    format!("WARNING: {heading}\n{}{why}\n", diagnostics::render_bare(finding, file, lines))
 }
 
 /// What a stage takes.
