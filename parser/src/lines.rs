@@ -150,10 +150,10 @@ impl<'a> LogicalLine<'a> {
         if start > self.text.len() { self.span(0, 0) } else { self.span(start, start + part.len()) }
     }
 
-    /// Where the bytes `start..end` of `text` stand in the original.
+    /// Where the bytes `start..end` of `text` stand in the original; nothing stands behind what comes before it.
     fn span(&self, start: usize, end: usize) -> Span {
-        let first = self.original(start);
-        if start == end { Span::new(first, first) } else { Span::new(first, self.original(end - 1) + 1) }
+        let behind = |end: usize| end.checked_sub(1).map_or_else(|| self.original(0), |last| self.original(last) + 1);
+        Span::new(if start == end { behind(end) } else { self.original(start) }, behind(end))
     }
 
     fn original(&self, offset: usize) -> usize {
@@ -204,6 +204,16 @@ mod tests {
         let lines = logical(text);
         assert_eq!(lines[0], ("RUN a  b".to_owned(), "RUN a \\\r\n b".to_owned()));
         assert_eq!(lines[1].0, "RUN c");
+    }
+
+    /// Found by fuzzing: the empty value of `a=` was said to stand in the continuation lines below.
+    #[test]
+    fn nothing_at_the_end_stands_in_its_own_line() {
+        let text = "RUN é=\\\n\\\n";
+        let line = Lines::new(text).next_logical('\\').unwrap();
+        let end = line.text.len();
+        assert_eq!(line.span(end, end), Span::new("RUN é=".len(), "RUN é=".len()));
+        assert_eq!(line.span(0, 0), Span::new(0, 0));
     }
 
     #[test]

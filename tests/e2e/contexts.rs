@@ -1,6 +1,6 @@
 //! Contexts that are no directory of this machine, named contexts of every kind, and what ADD fetches.
 
-use kiln_tests::{Image, Kiln, Kind, Project, Tree, Web, World, command};
+use kiln_tests::{Image, Kiln, Kind, Project, Tree, Web, World, command, users};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -141,6 +141,29 @@ fn git_repositories() {
     world.kiln(["build", &web.url("none.git")]).fails().says_one_error().says("not found");
     drop(web);
     build(&format!("#{commit}")).succeeds().all_cached();
+}
+
+#[test]
+fn ordinary_users_fetch_too() {
+    for user in [users::with_ranges(), users::without_ranges()] {
+        let world = World::of(user);
+        let server = World::new();
+        let web = Web::serve(server.path());
+        let source = server.project(&[("Dockerfile", COPY_ALL), ("file", "git")]);
+        let repository = Repository::new(&source);
+        let archive = tar(&world, &source, "context.tar", "-cf");
+        world.give(&archive);
+        write(&server.path().join("page"), "http");
+        let project = world.project(&[(
+            "Dockerfile",
+            &format!("FROM scratch\nADD {} /\nADD {} /git/\n", web.url("page"), repository.url(&web)),
+        )]);
+        let fetched = world.tree(&project);
+        assert_eq!((fetched.text("page"), fetched.text("git/file")), ("http".to_owned(), "git".to_owned()));
+        assert_eq!((fetched.node("git/file").uid, fetched.node("page").uid), (0, 0));
+        world.kiln(["build", &repository.url(&web)]).succeeds();
+        world.kiln(["build", "-"]).input(&archive).succeeds();
+    }
 }
 
 #[test]
