@@ -18,8 +18,11 @@ pub(super) fn parse(statement: &mut Statement<'_>) -> Option<Copy> {
         statement.tell(problem.hint("put the destination behind the sources"));
         return None;
     }
-    let heredocs = std::mem::take(&mut statement.heredocs);
+    let mut heredocs = std::mem::take(&mut statement.heredocs);
     if !heredocs.is_empty() {
+        // A quoted name with a space in it is two words here, which are sources like any other.
+        let openings: Vec<_> = words.iter().filter_map(|word| heredoc::opening(&word.value)).collect();
+        heredocs.retain(|heredoc| openings.iter().any(|opening| opening.name == heredoc.name));
         words.retain(|word| !heredoc::is_heredoc(&word.value));
     }
     Some(Copy {
