@@ -20,6 +20,7 @@ mod failing;
 mod flags;
 mod images;
 mod interrupted;
+mod language;
 mod parallel;
 mod registry;
 mod rootless;
