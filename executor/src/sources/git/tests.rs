@@ -265,3 +265,17 @@ fn repositories_are_fetched_over_http() {
     assert!(shows(&world, &right).contains(&"file=1".to_owned()));
     assert!(!world.knows("secret"), "a credential was kept");
 }
+
+#[test]
+fn a_request_to_stop_ends_git() {
+    let world = World::new();
+    let cancel = Cancel::new();
+    let stop = cancel.clone();
+    let server = Server::start(move |_, _| {
+        stop.request();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Reply::new(500)
+    });
+    let fetched = world.sources().git(&git(server.url("a.git")), &cancel);
+    assert!(matches!(fetched, Err(SourceError::Cancelled)));
+}
