@@ -6,11 +6,12 @@ SHELL := /bin/bash
 
 PREFIX ?= /usr/local
 DESTDIR ?=
+FUZZ_SECONDS ?= 300
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 export CARGO
 
-.PHONY: help build release release-aarch64 install uninstall demo test bench lint fmt deps deps-build deps-demo deps-bench clean
+.PHONY: help build release release-aarch64 install uninstall demo test bench fuzz lint fmt deps deps-build deps-demo deps-bench clean
 
 help: ## List these
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
@@ -39,6 +40,9 @@ test: deps ## Run all tests
 
 bench: deps-bench release ## Time kiln against buildah; BENCH="--runs 3 a d" chooses
 	KILN_BIN=$(abspath $(TARGET_DIR)/dist/kiln) $(CARGO) bench --package kiln-tests --bench compare -- $(BENCH)
+
+fuzz: ## Fuzz the parser, FUZZ_SECONDS (300) for each target; takes a nightly compiler
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
 
 lint: ## Formatting, clippy, and what cargo-deny can check offline
 	$(CARGO) fmt --all --check
