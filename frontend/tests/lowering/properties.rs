@@ -16,7 +16,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("../../x/".to_owned()),
         Just("1-9".to_owned())
     ];
-    (0..22, name.clone(), name, word.clone(), word).prop_map(|(kind, name, other, word, second)| match kind {
+    (0..27, name.clone(), name, word.clone(), word).prop_map(|(kind, name, other, word, second)| match kind {
         0 | 1 => format!("FROM {name} AS {other}"),
         2 => format!("FROM --platform={word} {name}"),
         3 => "FROM alpine".to_owned(),
@@ -36,6 +36,11 @@ fn line() -> impl Strategy<Value = String> {
         18 => format!("ONBUILD COPY --from={name} {word} {second}"),
         19 => format!("CMD {word}"),
         20 => format!("VOLUME {word} {second}"),
+        21 => format!("RUN --mount=type={name},{word}={second} x"),
+        22 => format!("COPY <<{other} /x\n{word}\n{other}"),
+        23 => format!("ADD --checksum={word} https://x/{name}.git?{word}#{second} /x"),
+        24 => format!("COPY --parents --exclude={word} --chmod=u={name},g+{other} a/./{word} {second}"),
+        25 => format!("ADD git@x:{word} http://x/{second} /"),
         _ => format!("{word} {second}"),
     })
 }
@@ -48,6 +53,7 @@ proptest! {
         lines in prop::collection::vec(line(), 0..14),
         target in prop::option::of("[abc0-3]"),
         replaced in prop::option::of("[abc]"),
+        stages in prop::collection::btree_map("[abc]|alpine", "[abc0-3]", 0..3),
         argument in "\\PC{0,8}",
     ) {
         let text = lines.join("\n");
@@ -56,6 +62,7 @@ proptest! {
         options.target = target;
         options.build_args.insert("A".to_owned(), argument);
         options.contexts.extend(replaced.map(|name| (name, NamedContext::Local)));
+        options.contexts.extend(stages.into_iter().map(|(name, stage)| (name, NamedContext::Stage(stage))));
         match lower(&parsed.dockerfile, &options, &Registry::default()) {
             Ok(build) => {
                 // Everything that a step takes in was added before it.
