@@ -90,7 +90,8 @@ impl StageLowering<'_, '_> {
         if !OPTIONS.contains(&key.as_str()) {
             return Err(unknown(&key));
         }
-        if key == "from" && written.contains('$') && !written.ends_with('$') {
+        let has_variable = written.find('$').is_some_and(|at| at + 1 < written.len());
+        if key == "from" && has_variable {
             return Err("variables are not supported in `from`: define a stage with `FROM` for it".to_owned());
         }
         let expanded = self.state.environment.expand(written, self.planner.escape);
