@@ -14,6 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use kiln_solver::Network;
 
+use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
@@ -36,7 +37,7 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Becomes the command, in the namespaces that it was made in.
-pub(super) fn become_command(request: &Request, channels: &Channels) -> Result<Infallible, Failure> {
+pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
     let Request { spec, house } = request;
     let own_network = spec.network == Network::None;
     let _ = rustix::process::setsid();
@@ -58,9 +59,11 @@ pub(super) fn become_command(request: &Request, channels: &Channels) -> Result<I
     hand_over(channels).map_err(failed(Phase::Descriptors, "/dev/null"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter_directory(&spec.cwd, &spec.user).map_err(failed(Phase::WorkingDirectory, &spec.cwd))?;
-    // Limits and the system call filter belong here, while there is the power to set them.
+    // Limits belong here, while there is the power to set them.
     give_output(channels, &spec.user);
     drop_bounding_set().map_err(failed(Phase::Capabilities, "bounding set"))?;
+    // As late as there is `CAP_SYS_ADMIN`. All that is done from here on passes the filter.
+    filter.install().map_err(failed(Phase::Filter, "seccomp"))?;
     become_user(&spec.user, house.single_id)?;
     limit_capabilities(&spec.user).map_err(failed(Phase::Capabilities, "own sets"))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

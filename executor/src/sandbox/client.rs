@@ -151,6 +151,9 @@ impl Sandbox {
                 Some("overlayfs in a user namespace needs Linux 5.11 or newer and a store not itself on overlayfs")
             }
             (Phase::Root, Errno::INVAL) => Some("the store may be on a file system that overlayfs cannot write to"),
+            (Phase::Filter, Errno::INVAL | Errno::NOSYS) => {
+                Some("kiln needs a kernel with `CONFIG_SECCOMP_FILTER` on x86-64 or AArch64")
+            }
             (Phase::User | Phase::WorkingDirectory, Errno::INVAL) if nested => {
                 Some("this user namespace does not have that id; add a range to `/etc/subuid` and `/etc/subgid`")
             }

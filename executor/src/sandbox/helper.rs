@@ -14,6 +14,7 @@ use rustix::thread::UnshareFlags;
 use kiln_solver::Network;
 
 use super::child::become_command;
+use super::filter::Filter;
 use super::protocol::{Channels, Failure, Reply, Request, failed};
 use super::sys::{self, Cloned};
 use super::{ExitStatus, Phase, seal};
@@ -33,7 +34,7 @@ pub fn helper_main() -> ! {
     sys::close_from(3);
     sys::reset_signals();
     let ready = if std::env::args_os().nth(1).is_some_and(|argument| argument == seal::SEALED) {
-        leave_mounts().map_err(failed(Phase::Namespaces, "the mount namespace of the helper"))
+        prepare()
     } else {
         Err(failed(Phase::Seal, "/proc/self/exe")(seal::execute_sealed()))
     };
@@ -58,7 +59,13 @@ fn leave_mounts() -> Result<(), Errno> {
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
 }
 
-fn serve(control: &OwnedFd, ready: &Result<(), Failure>) {
+/// What is the same for every command.
+fn prepare() -> Result<Filter, Failure> {
+    leave_mounts().map_err(failed(Phase::Namespaces, "the mount namespace of the helper"))?;
+    Filter::native().map_err(failed(Phase::Filter, "kiln has no profile for this architecture"))
+}
+
+fn serve(control: &OwnedFd, ready: &Result<Filter, Failure>) {
     let mut running: Vec<Running> = Vec::new();
     let mut open = true;
     while open || !running.is_empty() {
@@ -141,13 +148,16 @@ fn reply(socket: &OwnedFd, reply: &Reply) {
     let _ = rustix::net::send(socket, &reply.encode(), SendFlags::NOSIGNAL);
 }
 
-fn start(request: &Request, channels: Channels, ready: &Result<(), Failure>) -> Option<Running> {
+fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>) -> Option<Running> {
     let namespaces = sys::NEW_NAMESPACES | if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
-    let clone = || sys::clone(namespaces).map_err(failed(Phase::Namespaces, "the command"));
-    match ready.clone().and_then(|()| clone()) {
-        Ok(Cloned::Parent(process)) => Some(Running { process, socket: channels.run, killed: false }),
-        Ok(Cloned::Child) => {
-            let Err(failure) = become_command(request, &channels);
+    let clone = |filter| {
+        let cloned = sys::clone(namespaces).map_err(failed(Phase::Namespaces, "the command"))?;
+        Ok((cloned, filter))
+    };
+    match ready.as_ref().map_err(Failure::clone).and_then(clone) {
+        Ok((Cloned::Parent(process), _)) => Some(Running { process, socket: channels.run, killed: false }),
+        Ok((Cloned::Child, filter)) => {
+            let Err(failure) = become_command(request, &channels, filter);
             give_up(&channels.run, failure)
         }
         Err(failure) => {

@@ -20,6 +20,7 @@
 //! | `helper.rs` | the helper: starts, watches and kills commands |
 //! | `seal.rs` | keeps commands from overwriting the helper's file |
 //! | `child.rs` | what the new process does to itself before it becomes the command |
+//! | `filter/` | which system calls a command may make |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
 //! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
@@ -27,6 +28,7 @@
 
 mod child;
 mod client;
+mod filter;
 mod helper;
 mod overlay;
 mod points;
@@ -172,6 +174,8 @@ pub enum Phase {
     Network,
     /// Entering the working directory.
     WorkingDirectory,
+    /// Filtering system calls.
+    Filter,
     /// Becoming the user.
     User,
     /// Dropping capabilities.
@@ -193,6 +197,7 @@ impl std::fmt::Display for Phase {
             Self::Pivot => "change the root",
             Self::Network => "set up the network",
             Self::WorkingDirectory => "enter the working directory",
+            Self::Filter => "filter system calls",
             Self::User => "become the user",
             Self::Capabilities => "drop capabilities",
             Self::Descriptors => "hand over standard input and output",

@@ -66,7 +66,7 @@ pub(super) fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-const PHASES: [Phase; 12] = [
+const PHASES: [Phase; 13] = [
     Phase::Seal,
     Phase::Namespaces,
     Phase::Root,
@@ -75,6 +75,7 @@ const PHASES: [Phase; 12] = [
     Phase::Pivot,
     Phase::Network,
     Phase::WorkingDirectory,
+    Phase::Filter,
     Phase::User,
     Phase::Capabilities,
     Phase::Descriptors,

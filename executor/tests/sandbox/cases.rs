@@ -13,6 +13,8 @@ use kiln_executor::rootless::enter;
 use kiln_executor::sandbox::{ExitStatus, SandboxError, User, hosts_with_own_name};
 use kiln_solver::{Cancel, LogStream, Network};
 
+#[cfg(target_arch = "x86_64")]
+use crate::filter;
 use crate::steps;
 use crate::world::World;
 
@@ -56,6 +58,18 @@ pub const ALL: &[(&str, Case)] = &[
     ("a_killed_helper_is_replaced", a_killed_helper_is_replaced),
     ("big_requests_arrive", big_requests_arrive),
     ("the_helpers_file_cannot_be_written_to", the_helpers_file_cannot_be_written_to),
+    #[cfg(target_arch = "x86_64")]
+    ("dangerous_calls_are_refused", filter::dangerous_calls_are_refused),
+    #[cfg(target_arch = "x86_64")]
+    ("ordinary_calls_are_allowed", filter::ordinary_calls_are_allowed),
+    #[cfg(target_arch = "x86_64")]
+    ("unknown_calls_do_not_exist", filter::unknown_calls_do_not_exist),
+    #[cfg(target_arch = "x86_64")]
+    ("programs_of_32_bits_work_and_are_filtered", filter::programs_of_32_bits_work_and_are_filtered),
+    #[cfg(target_arch = "x86_64")]
+    ("the_32_bit_way_in_is_filtered_for_all", filter::the_32_bit_way_in_is_filtered_for_all),
+    #[cfg(target_arch = "x86_64")]
+    ("setuid_programs_keep_working", filter::setuid_programs_keep_working),
     ("layers_hold_what_commands_did", steps::layers_hold_what_commands_did),
     ("the_same_command_makes_the_same_content", steps::the_same_command_makes_the_same_content),
     ("failures_leave_nothing", steps::failures_leave_nothing),

@@ -14,6 +14,8 @@
 )]
 
 mod cases;
+#[cfg(target_arch = "x86_64")]
+mod filter;
 mod rootless;
 mod steps;
 mod world;
