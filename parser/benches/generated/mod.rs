@@ -15,8 +15,8 @@ LABEL org.example.version="${VERSION#*.}" \
       org.example.stage=stage@
 WORKDIR ${APP_HOME:-/srv}
 USER build:${GROUP:-users}
-RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
-    --mount=type=bind,source=scripts,target=/scripts \
+RUN --network=default \
+    --security=sandbox \
     apt-get update && \
     apt-get install --yes --no-install-recommends \
         build-essential \
