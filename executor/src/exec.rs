@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use kiln_cache::{StoreError, StoredLayer, View};
-use kiln_solver::{Exec, Job, Layer, LogStream, MountKind, Network, Origin, Output, Security, StepError};
+use kiln_solver::{self as solver, Exec, Job, Layer, LogStream, MountKind, Origin, Output, Security, StepError};
 
 use crate::Executor;
-use crate::sandbox::{ExitStatus, RunSpec, SandboxError};
+use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
 
 use user::{Account, UserError};
 
@@ -48,12 +48,8 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     let base = root_layers(job, exec)?;
     let stored = executor.stored(base, job.cancel)?;
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
-    let spec = RunSpec {
-        lowers: lowers(&stored),
-        upper: draft.files().to_owned(),
-        work: draft.work().to_owned(),
-        ..describe(exec, executor.environment(), stored)?
-    };
+    let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
+    let spec = describe(exec, executor.environment(), root, stored)?;
     let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
     match executor.sandbox().run(&spec, &on_output, job.cancel) {
         Ok(ExitStatus::Code(0)) => {}
@@ -113,7 +109,9 @@ fn root_layers<'a>(job: &Job<'a>, exec: &Exec) -> Result<&'a [Layer], ExecError>
     if !matches!(root.output, None | Some(0)) {
         return Err(ExecError::Malformed("the root mount of a command must be its first output"));
     }
-    let MountKind::Bind { input, selector } = &root.kind;
+    let MountKind::Bind { input, selector } = &root.kind else {
+        return Err(ExecError::Malformed("the root mount of a command must be a tree"));
+    };
     if !matches!(selector.as_str(), "" | "/") {
         return Err(ExecError::Unsupported("a root mount of a part of its input"));
     }
@@ -133,10 +131,13 @@ fn is_set(name: &str, env: &[String]) -> bool {
     env.iter().any(|variable| name_of(variable) == name)
 }
 
-/// All of the command but where its files are.
-fn describe(exec: &Exec, more: &[String], stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
+/// The whole of the command.
+fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
     if exec.security == Security::Insecure {
         return Err(ExecError::Unsupported("`RUN --security=insecure`"));
+    }
+    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() || exec.limits != solver::Limits::default() {
+        return Err(ExecError::Unsupported("a command with secrets, hosts or limits of its own"));
     }
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));
@@ -151,16 +152,20 @@ fn describe(exec: &Exec, more: &[String], stored: Vec<StoredLayer>) -> Result<Ru
         env.push(format!("HOME={home}"));
     }
     Ok(RunSpec {
-        lowers: Vec::new(),
-        upper: Default::default(),
-        work: Default::default(),
+        root,
+        mounts: Vec::new(),
         args: exec.args.clone(),
         env,
         cwd: exec.cwd.clone(),
         user,
         network: match exec.network {
-            Network::None => Network::None,
-            Network::Default | Network::Host => Network::Host,
+            solver::Network::None => Network::None,
+            solver::Network::Default | solver::Network::Host => Network::Host,
         },
+        hosts: Vec::new(),
+        insecure: false,
+        limits: Limits::default(),
+        terminal: None,
+        files: Vec::new(),
     })
 }

@@ -1,7 +1,7 @@
 //! `RUN`.
 
 use kiln_parser::{Diagnostic, Heredoc, Run};
-use kiln_solver::{Exec, Mount, MountKind, Network, Operation, Security};
+use kiln_solver::{Exec, Mount, MountKind, Network, Operation};
 
 use crate::naming;
 use crate::stage::{Current, StageLowering};
@@ -53,8 +53,7 @@ impl StageLowering<'_, '_> {
             cwd: self.state.directory.clone(),
             user: self.state.image.config.user.clone(),
             mounts: vec![root],
-            network: Network::Default,
-            security: Security::Sandbox,
+            ..Exec::default()
         }
     }
 

@@ -167,15 +167,7 @@ mod tests {
     }
 
     fn exec(args: &[&str]) -> Step {
-        let exec = Exec {
-            args: args.iter().map(|&word| word.to_owned()).collect(),
-            env: Vec::new(),
-            cwd: "/".to_owned(),
-            user: String::new(),
-            mounts: Vec::new(),
-            network: kiln_solver::Network::Default,
-            security: kiln_solver::Security::Sandbox,
-        };
+        let exec = Exec { args: args.iter().map(|&word| word.to_owned()).collect(), ..kiln_solver::Exec::default() };
         Step::new(Operation::Exec(exec), "RUN")
     }
 

@@ -25,7 +25,8 @@ pub use mode::{FileMode, ModeChanges, ParseModeError};
 pub use platform::{ParsePlatformError, Platform};
 pub use solve::{SolveError, solve};
 pub use step::{
-    CopyAction, Exec, FileAction, FileActionKind, Git, Http, Input, Metadata, MkdirAction, MkfileAction, Mount,
-    MountKind, Network, Operation, Owner, Security, Source, SourceSpan, Step, UserRef,
+    CopyAction, Credential, Exec, FileAction, FileActionKind, Git, Host, Http, Input, Limits, Metadata, MkdirAction,
+    MkfileAction, Mount, MountKind, Network, Operation, Owner, SecretEnv, Security, Sharing, Source, SourceSpan, Step,
+    Ulimit, UserRef,
 };
 pub use traits::{Hit, Job, Layer, LogStream, Observer, Origin, Output, Records, StepError, Worker};

@@ -110,7 +110,7 @@ pub struct Git {
 }
 
 /// A command to run (LLB `ExecOp`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exec {
     /// The program and its arguments.
     pub args: Vec<String>,
@@ -126,6 +126,13 @@ pub struct Exec {
     pub network: Network,
     /// How it is confined.
     pub security: Security,
+    /// Secrets that it finds in its environment, beside `env`.
+    pub secret_env: Vec<SecretEnv>,
+    /// Machines that it finds in `/etc/hosts`, beside those that the builder puts there. Their addresses are no part
+    /// of its digest.
+    pub hosts: Vec<Host>,
+    /// What it may use of the machine.
+    pub limits: Limits,
 }
 
 /// One mount of an [`Exec`].
@@ -144,13 +151,100 @@ pub struct Mount {
 /// What a [`Mount`] shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountKind {
-    /// A directory of an input, or an empty one where there is none.
+    /// A directory or a file of an input, or an empty directory where there is none.
     Bind {
         /// The position of the input.
         input: Option<usize>,
         /// The path in it.
         selector: String,
     },
+    /// A directory that outlives the step and the build. What it holds is no part of any key.
+    Cache {
+        /// Its name: mounts of the same name show the same directory.
+        id: String,
+        /// What happens where several steps want it at once.
+        sharing: Sharing,
+        /// What it holds when it is made: a directory of this input, by position; nothing where there is none.
+        input: Option<usize>,
+        /// The path in the input.
+        selector: String,
+    },
+    /// An empty directory in memory.
+    Tmpfs {
+        /// How many bytes it may hold; as many as the kernel allows where absent.
+        size: Option<u64>,
+    },
+    /// A file with a secret that was given to the build. What it holds is no part of any key.
+    Secret(Credential),
+    /// The socket of an ssh agent that was given to the build.
+    Ssh(Credential),
+}
+
+/// What happens where several steps want the same cache mount at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// All have it.
+    #[default]
+    Shared,
+    /// Each has one of its own.
+    Private,
+    /// One has it, the others wait.
+    Locked,
+}
+
+/// A secret or an ssh agent, as a step wants to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The name under which it was given to the build.
+    pub id: String,
+    /// Whether the step fails where it was not given; else it does without.
+    pub required: bool,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// A secret in the environment of an [`Exec`] (LLB `SecretEnv`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretEnv {
+    /// The name under which it was given to the build.
+    pub id: String,
+    /// The variable.
+    pub name: String,
+    /// Whether the step fails where it was not given; else the variable is not set.
+    pub required: bool,
+}
+
+/// A line of `/etc/hosts` (LLB `HostIP`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The name of the machine.
+    pub name: String,
+    /// Its address.
+    pub address: std::net::IpAddr,
+}
+
+/// What an [`Exec`] may use of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Resource limits of its processes, in order.
+    pub ulimits: Vec<Ulimit>,
+    /// The control group below which its own is made; the builder's choice where absent. No part of its digest.
+    pub cgroup_parent: Option<String>,
+}
+
+/// One resource limit (`setrlimit(2)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// The resource as Docker names it, such as `nofile`.
+    pub name: String,
+    /// The limit that is in force; -1 is none.
+    pub soft: i64,
+    /// How far the step itself may raise it; -1 is as far as it likes.
+    pub hard: i64,
 }
 
 /// The network of an [`Exec`].
@@ -324,6 +418,14 @@ impl Exec {
                 MountKind::Bind { input, selector } => {
                     encoder.tag("bind").position(*input).text(selector);
                 }
+                MountKind::Cache { id, sharing, input, selector } => {
+                    encoder.tag("cache").text(id).tag(sharing.tag()).position(*input).text(selector);
+                }
+                MountKind::Tmpfs { size } => {
+                    encoder.tag("tmpfs").flag(size.is_some()).number(size.unwrap_or_default());
+                }
+                MountKind::Secret(secret) => secret.encode("secret", encoder),
+                MountKind::Ssh(agent) => agent.encode("ssh", encoder),
             }
             encoder.text(&mount.destination).flag(mount.readonly).position(mount.output.map(|output| output as usize));
         }
@@ -336,6 +438,36 @@ impl Exec {
             Security::Sandbox => "security.sandbox",
             Security::Insecure => "security.insecure",
         });
+        encoder.number(self.secret_env.len() as u64);
+        for secret in &self.secret_env {
+            encoder.text(&secret.id).text(&secret.name).flag(secret.required);
+        }
+        encoder.number(self.hosts.len() as u64);
+        for host in &self.hosts {
+            encoder.text(&host.name);
+        }
+        encoder.number(self.limits.ulimits.len() as u64);
+        for limit in &self.limits.ulimits {
+            encoder.text(&limit.name);
+            encoder.number(limit.soft.cast_unsigned()).number(limit.hard.cast_unsigned());
+        }
+    }
+}
+
+impl Sharing {
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Locked => "locked",
+        }
+    }
+}
+
+impl Credential {
+    fn encode(&self, tag: &'static str, encoder: &mut Encoder) {
+        encoder.tag(tag).text(&self.id).flag(self.required);
+        encoder.number(u64::from(self.uid)).number(u64::from(self.gid)).number(u64::from(self.mode));
     }
 }
 
@@ -380,7 +512,7 @@ fn encode_owner(owner: Option<&Owner>, encoder: &mut Encoder) {
 impl Step {
     /// The digest of what the step does, without its inputs: the SHA-256 of one canonical encoding.
     pub fn own_digest(&self) -> Digest {
-        let mut encoder = Encoder::new("kiln.step.v1");
+        let mut encoder = Encoder::new("kiln.step.v2");
         self.operation.encode(&mut encoder);
         match &self.platform {
             Some(platform) => encoder.tag("platform").text(&platform.to_string()),

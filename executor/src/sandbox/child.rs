@@ -12,13 +12,11 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use kiln_solver::Network;
-
 use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Phase, User, sys, system};
+use super::{HOSTNAME, Network, Phase, User, sys, system};
 
 /// Docker's default capabilities.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -82,7 +80,7 @@ fn find_points(request: &Request, root: OwnedFd) -> Result<(OwnedFd, Points), Fa
         Ok(points) => return Ok((root, points)),
         Err(missing) => missing,
     };
-    let patch = WorkDirectories::below(&request.spec.work).patch;
+    let patch = WorkDirectories::below(&request.spec.root.work).patch;
     rustix::fs::mkdir(&patch, Mode::from_raw_mode(0o755))
         .map_err(failed(Phase::MountPoint, patch.to_string_lossy()))?;
     make_patch(&root, &patch, &missing)?;
@@ -102,7 +100,7 @@ fn find_points(request: &Request, root: OwnedFd) -> Result<(OwnedFd, Points), Fa
 
 /// overlayfs does not take a work directory again that a volatile mount has used.
 fn renew_work(request: &Request) -> Result<(), Failure> {
-    let work = WorkDirectories::below(&request.spec.work).overlay;
+    let work = WorkDirectories::below(&request.spec.root.work).overlay;
     std::fs::remove_dir_all(&work)
         .and_then(|()| std::fs::create_dir(&work))
         .map_err(|error| failed(Phase::Root, work.to_string_lossy())(errno(&error)))
@@ -110,11 +108,11 @@ fn renew_work(request: &Request) -> Result<(), Failure> {
 
 fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> {
     let Request { spec, house } = request;
-    let lowers = spec.lowers.iter().rev().map(|lower| lower.as_path());
+    let lowers = spec.root.lowers.iter().rev().map(|lower| lower.as_path());
     let overlay = Overlay {
         lowers: patch.into_iter().chain(lowers).chain([house.stub.as_path()]).collect(),
-        upper: &spec.upper,
-        work: &WorkDirectories::below(&spec.work).overlay,
+        upper: &spec.root.upper,
+        work: &WorkDirectories::below(&spec.root.work).overlay,
         user_attributes: house.user_namespace,
     };
     overlay.mount(&house.stub)

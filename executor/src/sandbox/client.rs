@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use kiln_solver::{Cancel, LogStream};
 
 use super::overlay::WorkDirectories;
-use super::protocol::{Channels, Failure, House, Reply, Request};
+use super::protocol::{Channels, Failure, House, MAX_FILES, Reply, Request};
 use super::{ExitStatus, HELPER_NAME, Phase, RunSpec, SandboxError, SandboxSettings, points};
 use crate::rootless::Identity;
 
@@ -58,12 +58,12 @@ impl Sandbox {
         }
         prepare(spec).map_err(|source| SandboxError::Setup {
             phase: Phase::Root,
-            what: spec.upper.display().to_string(),
+            what: spec.root.upper.display().to_string(),
             source,
             hint: None,
         })?;
         let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel));
-        let cleaned = clean(&spec.work);
+        let cleaned = clean(&spec.root.work);
         let reply = ended?;
         cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
         match reply {
@@ -173,17 +173,21 @@ impl Helper {
     fn send(&self, spec: &RunSpec, channels: &Channels) -> Result<(), Errno> {
         let request = Request { spec: spec.clone(), house: self.house.clone() };
         let text = rustix::fs::memfd_create("kiln-request", MemfdFlags::CLOEXEC)?;
-        let mut bytes = &request.encode()[..];
+        let encoded = request.encode()?;
+        let mut bytes = &encoded[..];
         let mut offset = 0;
         while !bytes.is_empty() {
             let written = rustix::io::pwrite(&text, bytes, offset)?;
             offset += written as u64;
             bytes = &bytes[written..];
         }
-        let files = [text.as_fd(), channels.stdout.as_fd(), channels.stderr.as_fd(), channels.run.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut files = vec![text.as_fd(), channels.stdout.as_fd(), channels.stderr.as_fd(), channels.run.as_fd()];
+        files.extend(spec.files.iter().map(|file| file.as_fd()));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(Errno::TOOBIG);
+        }
         let message = [IoSlice::new(b"r")];
         retry_on_intr(|| rustix::net::sendmsg(&self.control, &message, &mut ancillary, SendFlags::NOSIGNAL)).map(drop)
     }
@@ -305,14 +309,14 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 
 /// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
 fn prepare(spec: &RunSpec) -> io::Result<()> {
-    if let Some(top) = spec.lowers.last() {
+    if let Some(top) = spec.root.lowers.last() {
         let stat = rustix::fs::stat(top)?;
-        rustix::fs::chown(&spec.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        rustix::fs::chmod(&spec.upper, Mode::from_raw_mode(stat.st_mode))?;
+        rustix::fs::chown(&spec.root.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::chmod(&spec.root.upper, Mode::from_raw_mode(stat.st_mode))?;
     } else {
-        rustix::fs::chmod(&spec.upper, Mode::from_raw_mode(0o755))?;
+        rustix::fs::chmod(&spec.root.upper, Mode::from_raw_mode(0o755))?;
     }
-    std::fs::create_dir(WorkDirectories::below(&spec.work).overlay)
+    std::fs::create_dir(WorkDirectories::below(&spec.root.work).overlay)
 }
 
 /// Empties the work directory again.

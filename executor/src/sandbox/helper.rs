@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -11,13 +12,11 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::UnshareFlags;
 
-use kiln_solver::Network;
-
 use super::child::become_command;
 use super::filter::Filter;
-use super::protocol::{Channels, Failure, Reply, Request, failed};
+use super::protocol::{Channels, Failure, MAX_FILES, Reply, Request, failed};
 use super::sys::{self, Cloned};
-use super::{ExitStatus, Phase, seal};
+use super::{ExitStatus, Network, Phase, seal};
 
 /// A command that runs.
 struct Running {
@@ -139,12 +138,12 @@ fn finish(command: &Running) -> bool {
         (None, Some(signal)) => ExitStatus::Signal(signal),
         (None, None) => return false,
     };
-    reply(&command.socket, &Reply::Ended(status));
+    reply(&command.socket, Reply::Ended(status));
     true
 }
 
 /// kiln may have gone; then nobody wants to know.
-fn reply(socket: &OwnedFd, reply: &Reply) {
+fn reply(socket: &OwnedFd, reply: Reply) {
     let _ = rustix::net::send(socket, &reply.encode(), SendFlags::NOSIGNAL);
 }
 
@@ -161,21 +160,21 @@ fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>)
             give_up(&channels.run, failure)
         }
         Err(failure) => {
-            reply(&channels.run, &Reply::Failed(failure));
+            reply(&channels.run, Reply::Failed(failure));
             None
         }
     }
 }
 
 fn give_up(socket: &OwnedFd, failure: Failure) -> ! {
-    reply(socket, &Reply::Failed(failure));
+    reply(socket, Reply::Failed(failure));
     sys::exit_now(255)
 }
 
 /// The next request; nothing where there is none after all. An error is kiln's end.
 fn receive(control: &OwnedFd) -> Result<Option<(Request, Channels)>, Errno> {
     let mut byte = [0_u8; 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut slices = [IoSliceMut::new(&mut byte)];
     let received = match rustix::net::recvmsg(control, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
@@ -191,8 +190,13 @@ fn receive(control: &OwnedFd) -> Result<Option<(Request, Channels)>, Errno> {
             files.extend(rights);
         }
     }
-    let Ok([text, stdout, stderr, run]) = <[OwnedFd; 4]>::try_from(files) else { return Ok(None) };
-    let Some(request) = Request::decode(&read_all(&text)?) else { return Ok(None) };
+    let mut files = files.into_iter();
+    let (Some(text), Some(stdout), Some(stderr), Some(run)) = (files.next(), files.next(), files.next(), files.next())
+    else {
+        return Ok(None);
+    };
+    let Some(mut request) = Request::decode(&read_all(&text)?) else { return Ok(None) };
+    request.spec.files = files.map(Arc::new).collect();
     Ok(Some((request, Channels { stdout, stderr, run })))
 }
 

@@ -15,6 +15,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `spec.rs` | what it is asked to run |
 //! | `client.rs` | kiln's side: starts the helper, pumps output |
 //! | `protocol.rs` | what is said on the sockets |
 //! | `helper.rs` | the helper: starts, watches and kills commands |
@@ -34,18 +35,20 @@ mod overlay;
 mod points;
 mod protocol;
 mod seal;
+mod spec;
 pub(crate) mod sys;
 mod system;
 
 use std::io;
 use std::path::PathBuf;
 
-use kiln_solver::Network;
+use serde::{Deserialize, Serialize};
 
 use crate::rootless::Identity;
 
 pub use client::Sandbox;
 pub use helper::helper_main;
+pub use spec::{ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Ulimit, User};
 
 /// The name (`argv[0]`) under which kiln must call [`helper_main`] and nothing else.
 pub const HELPER_NAME: &str = "kiln-sandbox";
@@ -65,47 +68,6 @@ pub struct SandboxSettings {
     pub resolv_conf: Vec<u8>,
     /// What commands read as `/etc/hosts`; see [`hosts_with_own_name`].
     pub hosts: Vec<u8>,
-}
-
-/// One command to run.
-#[derive(Clone, Debug)]
-pub struct RunSpec {
-    /// The layers of its root, the lowest first, as directories in overlayfs form. There may be none.
-    pub lowers: Vec<PathBuf>,
-    /// Takes what it changes: an empty directory.
-    pub upper: PathBuf,
-    /// An empty directory on the file system of `upper`; it is empty again afterwards.
-    pub work: PathBuf,
-    /// The program, looked up in the `PATH` of `env` where it has no slash, and its arguments.
-    pub args: Vec<String>,
-    /// Its whole environment, `NAME=value` each.
-    pub env: Vec<String>,
-    /// Its working directory, absolute; made (and given to `user`) where it is missing.
-    pub cwd: String,
-    /// Whom it runs as.
-    pub user: User,
-    /// Which network it sees.
-    pub network: Network,
-}
-
-/// Whom a command runs as, by number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct User {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// All supplementary groups.
-    pub groups: Vec<u32>,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// By itself, with this code.
-    Code(i32),
-    /// Killed by the signal of this number.
-    Signal(i32),
 }
 
 /// Why a command could not be run.
@@ -156,7 +118,7 @@ pub enum SandboxError {
 }
 
 /// What was being done when the sandbox could not be put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Moving the helper to where no command can write to it.
     Seal,

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kiln_executor::rootless::enter;
-use kiln_executor::sandbox::{ExitStatus, SandboxError, User, hosts_with_own_name};
-use kiln_solver::{Cancel, LogStream, Network};
+use kiln_executor::sandbox::{ExitStatus, Network, SandboxError, User, hosts_with_own_name};
+use kiln_solver::{Cancel, LogStream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::filter;
@@ -138,7 +138,7 @@ fn working_directory_stays_in_the_root(world: &World) {
         symlink("/proc/self/fd/3", root.join("three")).unwrap();
     });
     let mut spec = world.spec("pwd; ls /");
-    spec.lowers.push(layer.clone());
+    spec.root.lowers.push(layer.clone());
     spec.cwd = "/up/data".into();
     assert!(world.run(&spec).assert_ok().stdout.starts_with("/data\n"));
     for fd in 3..20 {
@@ -201,13 +201,13 @@ fn nothing_of_ours_is_left(world: &World) {
 
 fn scratch_has_a_root(world: &World) {
     let mut spec = world.command(&["/bin/true"]);
-    spec.lowers.clear();
+    spec.root.lowers.clear();
     assert!(matches!(world.run(&spec).result, Err(SandboxError::NotFound { .. })));
     let layer = world.layer(|root| {
         fs::copy("/bin/busybox", root.join("busybox")).unwrap();
     });
     let mut spec = world.command(&["/busybox", "ls", "/", "/etc"]);
-    spec.lowers = vec![layer];
+    spec.root.lowers = vec![layer];
     let outcome = world.run(&spec);
     let expected = "/:\nbusybox\ndev\netc\nproc\nsys\n\n/etc:\nhosts\nresolv.conf\n";
     assert_eq!(outcome.assert_ok().stdout, expected);
@@ -242,7 +242,7 @@ fn hidden_mount_points_leave_no_trace(world: &World) {
     ];
     for (what, fill) in hide {
         let mut spec = world.spec("ls -d /proc/self/exe /dev/null > /dev/null && cat /etc/resolv.conf");
-        spec.lowers.push(world.layer(fill));
+        spec.root.lowers.push(world.layer(fill));
         let outcome = world.run(&spec);
         assert_eq!(outcome.assert_ok().stdout, "nameserver 192.0.2.1\n", "{what}");
         assert!(outcome.changes().is_empty(), "{what}: {:?}", outcome.changes());
@@ -252,18 +252,18 @@ fn hidden_mount_points_leave_no_trace(world: &World) {
     // Layers of an image that was made elsewhere may hide the stub's entries by whiteouts and opaque directories.
     let hiding = world.layer(|_| {});
     let mut spec = world.spec("true");
-    spec.lowers = vec![
+    spec.root.lowers = vec![
         world.base.clone(),
         world.layer(|root| {
             fs::create_dir_all(root.join("sys/x")).unwrap();
             fs::create_dir_all(root.join("dev/x")).unwrap();
         }),
     ];
-    spec.upper = hiding.clone();
+    spec.root.upper = hiding.clone();
     world.run(&spec).assert_ok();
     opaque(world, &hiding.join("etc"));
     let mut spec = world.spec("cat /etc/resolv.conf; ls /etc");
-    spec.lowers.push(hiding);
+    spec.root.lowers.push(hiding);
     let outcome = world.run(&spec);
     assert_eq!(outcome.assert_ok().stdout, "nameserver 192.0.2.1\nhosts\nresolv.conf\n");
     assert!(outcome.changes().is_empty(), "{:?}", outcome.changes());
@@ -291,7 +291,7 @@ fn replaced_directories_keep_their_metadata(world: &World) {
         }
     });
     let mut spec = world.spec("stat -c '%a %u %g %Y' /run/lock; stat -c %Y /run; touch /run/lock/x");
-    spec.lowers.push(layer);
+    spec.root.lowers.push(layer);
     let outcome = world.run(&spec);
     let owner = if world.single() { "0 0" } else { "7 8" };
     assert_eq!(outcome.assert_ok().stdout, format!("1777 {owner} 1000000\n1000000\n"));
@@ -307,7 +307,7 @@ fn hostile_symlinks_stay_in_the_root(world: &World) {
         symlink("../../../../../../../tmp", root.join("proc")).unwrap();
     });
     let mut spec = world.spec("cat /etc/resolv.conf; echo overwritten > /etc/victim");
-    spec.lowers.push(layer);
+    spec.root.lowers.push(layer);
     assert_eq!(world.run(&spec).assert_ok().stdout, "nameserver 192.0.2.1\n");
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
@@ -335,14 +335,14 @@ fn changes_are_in_overlay_form(world: &World) {
     assert_eq!(&value[..length], b"y");
     // The upper directory is the next step's highest layer.
     let mut spec = world.spec("cat /data/old/file; ls /data /data/gone");
-    spec.lowers.push(outcome.upper);
+    spec.root.lowers.push(outcome.upper);
     assert_eq!(world.run(&spec).assert_ok().stdout, "old\nmore\n/data:\ngone\nold\n\n/data/gone:\nnew\n");
 }
 
 fn root_directory_keeps_its_mode(world: &World) {
     let layer = world.layer(|root| fs::set_permissions(root, PermissionsExt::from_mode(0o751)).unwrap());
     let mut spec = world.spec("stat -c %a /");
-    spec.lowers.push(layer);
+    spec.root.lowers.push(layer);
     assert_eq!(world.run(&spec).assert_ok().stdout, "751\n");
 }
 
@@ -441,7 +441,7 @@ fn many_layers_and_long_paths(world: &World) {
         fs::create_dir_all(deep.join("layers")).unwrap();
         fs::write(deep.join("layers").join(number.to_string()), "").unwrap();
         fs::write(deep.join("top"), number.to_string()).unwrap();
-        spec.lowers.push(deep);
+        spec.root.lowers.push(deep);
     }
     assert_eq!(world.run(&spec).assert_ok().stdout, "130\n129");
 }
@@ -529,7 +529,7 @@ fn missing_programs_are_told_apart(world: &World) {
     });
     let error = |program: &str| {
         let mut spec = world.command(&[program]);
-        spec.lowers.push(layer.clone());
+        spec.root.lowers.push(layer.clone());
         world.run(&spec).result.unwrap_err()
     };
     let missing = error("nothing");
@@ -551,7 +551,7 @@ fn signals_are_at_their_default(world: &World) {
 
 fn a_missing_layer_is_a_clear_error(world: &World) {
     let mut spec = world.spec("true");
-    spec.lowers.insert(0, "/no/such/layer".into());
+    spec.root.lowers.insert(0, "/no/such/layer".into());
     let error = world.run(&spec).result.unwrap_err().to_string();
     assert!(error.starts_with("cannot mount the root for the sandbox: /no/such/layer"), "{error}");
 }
@@ -604,7 +604,7 @@ pub fn bench(world: &World) {
         let extra: Vec<_> = (1..layers).map(|_| world.layer(|root| fs::write(root.join("f"), "").unwrap())).collect();
         let times = (0..200).map(|_| {
             let mut spec = world.command(&["/bin/true"]);
-            spec.lowers.extend(extra.iter().cloned());
+            spec.root.lowers.extend(extra.iter().cloned());
             let start = Instant::now();
             world.sandbox.run(&spec, &|_, _| {}, &Cancel::new()).unwrap();
             start.elapsed()

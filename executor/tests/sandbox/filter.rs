@@ -113,7 +113,7 @@ fn install(root: &Path, file: &[u8], mode: u32) {
 
 fn run(world: &World, file: &[u8]) -> Outcome {
     let mut spec = world.command(&["/probe"]);
-    spec.lowers.push(world.layer(|root| install(root, file, 0o755)));
+    spec.root.lowers.push(world.layer(|root| install(root, file, 0o755)));
     world.run(&spec)
 }
 
@@ -290,7 +290,7 @@ pub fn setuid_programs_keep_working(world: &World) {
     let (_, number, arguments) = call("chown", libc::SYS_chown, &[DATA_FILE, 1, 1]);
     for (mode, expected) in [(0o755, libc::EPERM), (0o4755, 0)] {
         let mut spec = world.command(&["/probe"]);
-        spec.lowers.push(world.layer(|root| install(root, &wide(number.cast_unsigned(), arguments), mode)));
+        spec.root.lowers.push(world.layer(|root| install(root, &wide(number.cast_unsigned(), arguments), mode)));
         spec.user = User { uid: 1000, gid: 1000, groups: Vec::new() };
         assert_eq!(world.run(&spec).code(), expected, "{mode:o}");
     }

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use kiln_cache::{EntryKind, Store, View, Whiteouts};
 use kiln_executor::{BoxError, Executor, ImageLayers, Settings};
 use kiln_solver::{
-    Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Network, Observer, Operation, Origin,
-    Output, Security, Step, StepError, StepId, Worker,
+    Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Observer, Operation, Origin, Output,
+    Security, Step, StepError, StepId, Worker,
 };
 
 use crate::world::World;
@@ -107,8 +107,7 @@ fn shell(script: &str) -> Exec {
             readonly: false,
             output: Some(0),
         }],
-        network: Network::Default,
-        security: Security::Sandbox,
+        ..Exec::default()
     }
 }
 
@@ -192,8 +191,7 @@ pub fn users_are_those_of_the_image(world: &World) {
 pub fn an_empty_root_is_no_input(world: &World) {
     let steps = Steps::new(world);
     let mut exec = Exec { args: vec!["/bin/true".into()], ..shell("") };
-    let MountKind::Bind { input, .. } = &mut exec.mounts[0].kind;
-    *input = None;
+    exec.mounts[0].kind = MountKind::Bind { input: None, selector: String::new() };
     let (result, _) = steps.run(&[], exec);
     assert!(matches!(result, Err(StepError::ExitCode(127))), "{result:?}");
 }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use kiln_executor::rootless::Identity;
-use kiln_executor::sandbox::{ExitStatus, RunSpec, Sandbox, SandboxError, SandboxSettings, User};
-use kiln_solver::{Cancel, LogStream, Network};
+use kiln_executor::sandbox::{
+    ExitStatus, Limits, Network, Root, RunSpec, Sandbox, SandboxError, SandboxSettings, User,
+};
+use kiln_solver::{Cancel, LogStream};
 use tempfile::TempDir;
 
 const PROGRAMS: &str = "sh cat ls id echo true false env pwd sleep mkdir rm rmdir ln touch stat readlink head wc dd \
@@ -75,14 +77,18 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> RunSpec {
         RunSpec {
-            lowers: vec![self.base.clone()],
-            upper: self.directory(),
-            work: self.directory(),
+            root: Root { lowers: vec![self.base.clone()], upper: self.directory(), work: self.directory() },
+            mounts: Vec::new(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             env: vec!["PATH=/bin".to_owned()],
             cwd: "/".to_owned(),
             user: User::default(),
-            network: Network::Default,
+            network: Network::Host,
+            hosts: Vec::new(),
+            insecure: false,
+            limits: Limits::default(),
+            terminal: None,
+            files: Vec::new(),
         }
     }
 
@@ -104,9 +110,9 @@ impl World {
             all.lock().unwrap().extend_from_slice(bytes);
         };
         let result = self.sandbox.run(spec, &on_output, &Cancel::new());
-        assert!(fs::read_dir(&spec.work).unwrap().next().is_none(), "the work directory is empty again");
+        assert!(fs::read_dir(&spec.root.work).unwrap().next().is_none(), "the work directory is empty again");
         let text = |bytes: Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.into_inner().unwrap()).into_owned();
-        Outcome { result, stdout: text(stdout), stderr: text(stderr), upper: spec.upper.clone() }
+        Outcome { result, stdout: text(stdout), stderr: text(stderr), upper: spec.root.upper.clone() }
     }
 }
 

@@ -69,8 +69,17 @@ fn exec(exec: &Exec, text: &mut String) {
         let _ = writeln!(text, "  network {:?}", exec.network);
     }
     for mount in &exec.mounts {
-        let MountKind::Bind { input, selector } = &mount.kind;
-        let _ = writeln!(text, "  mount {input:?}{selector} at {} -> {:?}", mount.destination, mount.output);
+        let _ = match &mount.kind {
+            MountKind::Bind { input, selector } => write!(text, "  mount {input:?}{selector}"),
+            MountKind::Cache { id, sharing, input, selector } => {
+                write!(text, "  cache {id:?} {sharing:?} from {input:?}{selector}")
+            }
+            MountKind::Tmpfs { size } => write!(text, "  tmpfs {size:?}"),
+            MountKind::Secret(secret) => write!(text, "  {secret:?}"),
+            MountKind::Ssh(agent) => write!(text, "  ssh {agent:?}"),
+        };
+        let access = if mount.readonly { " read-only" } else { "" };
+        let _ = writeln!(text, " at {}{access} -> {:?}", mount.destination, mount.output);
     }
 }
 

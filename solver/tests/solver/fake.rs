@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex};
 
 use kiln_solver::{
-    Cancel, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Network, Observer, Operation, Origin, Output, Records,
-    Security, SolveError, Source, Step, StepError, StepId, Worker, solve,
+    Cancel, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Observer, Operation, Origin, Output, Records, SolveError,
+    Source, Step, StepError, StepId, Worker, solve,
 };
 
 pub(crate) fn digest(text: &str) -> Digest {
@@ -43,15 +43,7 @@ impl Build {
     }
 
     fn exec(&mut self, kind: &str, name: &str, inputs: &[Handle]) -> Handle {
-        let exec = Exec {
-            args: vec![kind.to_owned(), name.to_owned()],
-            env: Vec::new(),
-            cwd: "/".to_owned(),
-            user: String::new(),
-            mounts: Vec::new(),
-            network: Network::Default,
-            security: Security::Sandbox,
-        };
+        let exec = Exec { args: vec![kind.to_owned(), name.to_owned()], ..Exec::default() };
         self.push(Operation::Exec(exec), name, inputs)
     }
 
