@@ -1,5 +1,7 @@
 //! What there is to say about a Dockerfile, gathered while it is lowered.
 
+use std::collections::HashSet;
+
 use kiln_parser::{Diagnostic, Severity, Span, Word};
 
 /// Errors and warnings so far.
@@ -26,9 +28,10 @@ impl Findings {
         self.all.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// Whether an error was found at this very place.
-    pub(crate) fn has_error_at(&self, span: Span) -> bool {
-        self.all.iter().any(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.span == Some(span))
+    /// The places of the errors so far.
+    pub(crate) fn error_spans(&self) -> HashSet<Span> {
+        let errors = self.all.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+        errors.filter_map(|diagnostic| diagnostic.span).collect()
     }
 
     /// In the order of the file, what concerns all of it first, each thing once.
@@ -69,8 +72,9 @@ pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// The candidate that was probably meant.
 pub(crate) fn similar<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Distances are quadratic in the length.
+    // Distances are quadratic in the length, and whoever makes thousands of names makes thousands of mistakes.
     const LONGEST: usize = 64;
+    const MOST: usize = 250;
     if word.len() > LONGEST {
         return None;
     }
@@ -78,6 +82,7 @@ pub(crate) fn similar<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let allowed = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .take(MOST)
         .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)

@@ -64,7 +64,7 @@ fn try_lower(
     }
     let needed = resolve::resolve(&mut plan, target, &planner, resolver, findings);
     reach::check_order(&plan, &needed, findings);
-    Lowering { plan: &plan, planner: &planner, graph: Graph::new(), states: Vec::new() }.run(&needed, target, findings)
+    Lowering::new(&plan, &planner).run(&needed, target, findings)
 }
 
 fn forget_images(plan: &mut Plan<'_>) {
@@ -93,18 +93,33 @@ struct Lowering<'p, 'a> {
     plan: &'p Plan<'a>,
     planner: &'p Planner<'a>,
     graph: Graph,
-    /// By node, for those that were lowered.
+    /// The files of each node that was lowered.
+    trees: Vec<Option<Tree>>,
+    /// By node, until the last of its heirs has taken it over.
     states: Vec<Option<StageState>>,
+    /// How many nodes still to be lowered begin with a node; the image is an heir of the target.
+    heirs: Vec<usize>,
 }
 
-impl<'a> Lowering<'_, 'a> {
+impl<'p, 'a> Lowering<'p, 'a> {
+    fn new(plan: &'p Plan<'a>, planner: &'p Planner<'a>) -> Self {
+        let count = plan.nodes.len();
+        let (trees, states, heirs) = (vec![None; count], vec![None; count], vec![0; count]);
+        Self { plan, planner, graph: Graph::new(), trees, states, heirs }
+    }
+
     fn run(mut self, needed: &[bool], target: usize, findings: &mut Findings) -> Option<Build> {
-        let count = self.plan.nodes.len();
-        self.states = vec![None; count];
         let is_needed = |index: &usize| needed.get(*index) == Some(&true);
-        for index in reach::in_order(self.plan, needed) {
+        let order = reach::in_order(self.plan, needed);
+        let bases = order.iter().filter_map(|&index| self.plan.nodes.get(index)?.base());
+        for base in bases.chain([target]) {
+            *self.heirs.get_mut(base)? += 1;
+        }
+        for index in order {
             let state = self.node(index, self.plan.nodes.get(index)?, findings);
-            *self.states.get_mut(index)? = Some(state);
+            *self.trees.get_mut(index)? = Some(state.tree.clone());
+            *self.states.get_mut(index)? =
+                Some(state).filter(|_| self.heirs.get(index).is_some_and(|&heirs| heirs > 0));
         }
         let stages = (0..self.plan.stages).filter(is_needed);
         let stages = stages.filter_map(|index| Some(self.plan.nodes.get(index)?.label.clone())).collect();
@@ -112,6 +127,7 @@ impl<'a> Lowering<'_, 'a> {
     }
 
     fn node(&mut self, index: usize, node: &Node<'a>, findings: &mut Findings) -> StageState {
+        let base = node.base().and_then(|base| self.inherit(base));
         let mut stage = StageLowering {
             planner: self.planner,
             graph: &mut self.graph,
@@ -125,28 +141,34 @@ impl<'a> Lowering<'_, 'a> {
             Root::Broken => stage.state.is_base_unknown = true,
             Root::Local(context) => stage.begin_with_local(context, node),
             Root::Image(image) => stage.begin_with_image(image, node, index < self.plan.stages),
-            Root::Stage(base) => match self.states.get(*base) {
-                Some(Some(base)) => stage.begin_with_stage(base, node),
-                _ => stage.state.is_base_unknown = true,
+            Root::Stage(_) => match base {
+                Some(base) => stage.begin_with_stage(base, node),
+                None => stage.state.is_base_unknown = true,
             },
         }
         for item in &node.items {
             let source = match item.source {
                 None => None,
                 // A later stage, which was told: it must not be taken for the context.
-                Some(source) => {
-                    let state = self.states.get(source).and_then(Option::as_ref);
-                    Some(state.map_or(&Tree::Empty, |state| &state.tree))
-                }
+                Some(source) => Some(self.trees.get(source).and_then(Option::as_ref).unwrap_or(&Tree::Empty)),
             };
             stage.item(item, source, findings);
         }
         stage.state
     }
 
+    /// The state of a node at its end, for the next of its heirs: copied, but for the last one. So a stage that
+    /// begins with a stage that begins with a stage, and so on, does not copy all that came before each time.
+    fn inherit(&mut self, base: usize) -> Option<StageState> {
+        let heirs = self.heirs.get_mut(base)?;
+        *heirs = heirs.saturating_sub(1);
+        let state = self.states.get_mut(base)?;
+        if *heirs == 0 { state.take() } else { state.clone() }
+    }
+
     /// The target's files and config.
     fn finish(mut self, target: usize, stages: Vec<String>) -> Option<Build> {
-        let mut state = self.states.get_mut(target)?.take()?;
+        let mut state = self.inherit(target)?;
         let node = self.plan.nodes.get(target)?;
         if let Tree::Local(context) = &state.tree {
             let context = context.clone();
@@ -209,9 +231,9 @@ impl StageLowering<'_, '_> {
         self.state.note_layer(format!("FROM {context}"));
     }
 
-    fn begin_with_stage(&mut self, base: &StageState, node: &Node<'_>) {
+    fn begin_with_stage(&mut self, base: StageState, node: &Node<'_>) {
         self.state = base.inherited();
-        if let Tree::Local(context) = &base.tree {
+        if let Tree::Local(context) = &self.state.tree {
             let context = context.clone();
             self.take_in_local(&context, node);
         }

@@ -87,13 +87,17 @@ pub(crate) struct Item<'a> {
 }
 
 impl Node<'_> {
-    /// The nodes that have to be there first.
-    pub(crate) fn dependencies(&self) -> impl Iterator<Item = usize> {
-        let base = match self.root {
+    /// The node that it begins with.
+    pub(crate) fn base(&self) -> Option<usize> {
+        match self.root {
             Root::Stage(index) => Some(index),
             _ => None,
-        };
-        base.into_iter().chain(self.items.iter().filter_map(|item| item.source))
+        }
+    }
+
+    /// The nodes that have to be there first.
+    pub(crate) fn dependencies(&self) -> impl Iterator<Item = usize> {
+        self.base().into_iter().chain(self.items.iter().filter_map(|item| item.source))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which nodes the target needs, and whether what they copy from comes before them.
 
 use kiln_parser::{Diagnostic, Kind, Span};
+use petgraph::algo::kosaraju_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::findings::Findings;
 use crate::nodes::{Item, Plan, Root};
@@ -47,29 +49,65 @@ pub(crate) fn in_order(plan: &Plan<'_>, needed: &[bool]) -> Vec<usize> {
 /// Stages that need themselves, whether or not the target needs them. Every cycle has an instruction that copies
 /// from its own or a later stage, since a `FROM` only sees earlier ones, or a named context that is a stage.
 pub(crate) fn check_cycles(plan: &Plan<'_>, findings: &mut Findings) {
+    let cycles = Cycles::of(plan);
     for (index, node) in plan.nodes.iter().enumerate() {
         if let Root::Stage(stage) = node.root
             && (index >= plan.stages || stage >= index)
-            && reachable(plan, &[stage]).get(index) == Some(&true)
+            && cycles.contain(index, stage)
         {
             findings.add(context_cycle(label(plan, stage), node.span));
         }
     }
     for index in 0..plan.stages {
         for (item, source) in forward_copies(plan, index) {
-            if reachable(plan, &[source]).get(index) == Some(&true) {
+            if cycles.contain(index, source) {
                 findings.add(cycle(plan, index, source, from_span(item)));
             }
         }
     }
 }
 
+/// Which nodes reach each other.
+struct Cycles {
+    /// By node, which group of those that all reach each other it is in.
+    groups: Vec<usize>,
+}
+
+impl Cycles {
+    fn of(plan: &Plan<'_>) -> Self {
+        let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(plan.nodes.len(), plan.nodes.len());
+        for _ in &plan.nodes {
+            graph.add_node(());
+        }
+        for (index, node) in plan.nodes.iter().enumerate() {
+            for dependency in node.dependencies() {
+                graph.add_edge(NodeIndex::new(index), NodeIndex::new(dependency), ());
+            }
+        }
+        let mut groups = vec![0; plan.nodes.len()];
+        for (number, group) in kosaraju_scc(&graph).into_iter().enumerate() {
+            for node in group {
+                if let Some(group) = groups.get_mut(node.index()) {
+                    *group = number;
+                }
+            }
+        }
+        Self { groups }
+    }
+
+    /// Whether a node that needs `source` is needed by it, too.
+    fn contain(&self, index: usize, source: usize) -> bool {
+        self.groups.get(index) == self.groups.get(source)
+    }
+}
+
 /// Stages that copy from a later stage, among those that the target needs.
 pub(crate) fn check_order(plan: &Plan<'_>, needed: &[bool], findings: &mut Findings) {
+    let known = findings.error_spans();
     for index in (0..plan.stages).filter(|&index| needed.get(index) == Some(&true)) {
         for (item, source) in forward_copies(plan, index) {
             let span = from_span(item);
-            if !findings.has_error_at(span) {
+            if !known.contains(&span) {
                 findings.add(later(plan, index, source, span));
             }
         }

@@ -1,5 +1,7 @@
 //! `RUN`.
 
+use std::collections::HashMap;
+
 use kiln_parser::{Diagnostic, Heredoc, Run};
 use kiln_solver::{Exec, Mount, MountKind, Network, Operation};
 
@@ -60,11 +62,15 @@ impl StageLowering<'_, '_> {
     /// `RUN |1 VERSION=1 /bin/sh -c make # buildkit`: the declared arguments with the values that they have now.
     fn run_history(&self, arguments: &[String]) -> String {
         let mut declared: Vec<(&str, &str)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (name, value) in &self.state.arguments {
             let value = self.state.environment.get(name).unwrap_or(value);
-            match declared.iter_mut().find(|(known, _)| known == name) {
+            match places.get(name.as_str()).and_then(|&place| declared.get_mut(place)) {
                 Some(entry) => entry.1 = value,
-                None => declared.push((name, value)),
+                None => {
+                    places.insert(name, declared.len());
+                    declared.push((name, value));
+                }
             }
         }
         let mut words = vec!["RUN".to_owned()];

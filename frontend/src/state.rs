@@ -3,7 +3,7 @@
 use kiln_image::spec::{History, Image};
 use kiln_solver::{Input, Platform};
 
-use crate::environment::{Environment, set_entry, split};
+use crate::environment::{EntryPlaces, Environment};
 use crate::paths;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,6 +25,8 @@ pub(crate) enum Tree {
 pub(crate) struct StageState {
     pub(crate) tree: Tree,
     pub(crate) image: Image,
+    /// Where in the image's environment each variable is.
+    places: EntryPlaces,
     pub(crate) platform: Platform,
     /// What expansion and `RUN` see: `ENV` and `ARG` in one list, the later one of a name wins.
     pub(crate) environment: Environment,
@@ -48,8 +50,9 @@ impl StageState {
     pub(crate) fn of_image(mut image: Image, tree: Tree, platform: &Platform) -> Self {
         image.created = None;
         image.config.on_build.clear();
-        if !image.config.env.iter().any(|entry| split(entry).0 == "PATH") {
-            image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+        let mut places = EntryPlaces::of(&image.config.env);
+        if !places.has("PATH") {
+            places.set(&mut image.config.env, "PATH", DEFAULT_PATH);
         }
         let mut directory = "/".to_owned();
         if !image.config.working_dir.is_empty() {
@@ -60,6 +63,7 @@ impl StageState {
         Self {
             tree,
             image,
+            places,
             platform: platform.clone(),
             environment,
             arguments: Vec::new(),
@@ -69,15 +73,14 @@ impl StageState {
     }
 
     /// A stage that begins with this one as it is at its end.
-    pub(crate) fn inherited(&self) -> Self {
-        let mut state = self.clone();
-        state.image.config.on_build.clear();
-        state
+    pub(crate) fn inherited(mut self) -> Self {
+        self.image.config.on_build.clear();
+        self
     }
 
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.environment.set(name, value);
-        set_entry(&mut self.image.config.env, name, value);
+        self.places.set(&mut self.image.config.env, name, value);
     }
 
     /// A line of history for an instruction that changes no files.

@@ -53,10 +53,10 @@ impl Graph {
             self.nodes[known.0].step.metadata.ignore_cache |= step.metadata.ignore_cache;
             return known;
         }
-        let inputs = step.inputs.clone();
+        let sources = distinct_sources(&step);
         let id = StepId(self.nodes.add_node(Node { step, own, definition }));
-        for input in inputs {
-            self.nodes.update_edge(input.step.0, id.0, ());
+        for source in sources {
+            self.nodes.add_edge(source, id.0, ());
         }
         self.by_definition.insert(definition, id);
         id
@@ -92,5 +92,38 @@ impl Graph {
             }
         }
         self.nodes.node_indices().filter(|index| needed[index.index()]).map(StepId).collect()
+    }
+}
+
+/// The steps that a step takes from, each once. It is they that are compared, and not the edges that are there: a
+/// build context has as many of those as there are steps that copy from it.
+fn distinct_sources(step: &Step) -> Vec<NodeIndex> {
+    let mut sources: Vec<NodeIndex> = step.inputs.iter().map(|input| input.step.0).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Input, Operation, Source};
+
+    fn local(name: String) -> Step {
+        Step::new(Operation::Source(Source::Local { name }), "source")
+    }
+
+    /// Were all the edges of a step looked at for each new one, this would take minutes.
+    #[test]
+    fn a_step_may_be_taken_from_by_very_many() {
+        const USERS: usize = 300_000;
+        let mut graph = Graph::new();
+        let context = Input { step: graph.add(local("context".to_owned())), output: 0 };
+        for number in 0..USERS {
+            let inputs = vec![context, Input { output: 1, ..context }];
+            graph.add(Step { inputs, ..local(number.to_string()) });
+        }
+        assert_eq!(graph.nodes.edge_count(), USERS, "two outputs of one step make one edge");
+        assert_eq!(graph.needed(&[context.step]), [context.step]);
     }
 }

@@ -11,7 +11,7 @@ use super::rules::{
     FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_BASE_IMAGE_PLATFORM, INVALID_DEFAULT_ARG_IN_FROM, LATEST_TAG,
     REDUNDANT_TARGET_PLATFORM, UNDEFINED_ARG_IN_FROM,
 };
-use super::scope::{Use, expand_word, names, near, variable_span};
+use super::scope::{Use, expand_word, near, variable_span};
 use crate::contexts::Contexts;
 use crate::environment::Environment;
 use crate::findings::Findings;
@@ -212,11 +212,11 @@ impl FromChecks<'_, '_> {
         if used.undefined.is_empty() {
             return;
         }
-        let mut known = names(&self.plan.globals);
-        known.extend(self.file.globals.iter().map(|(_, declaration)| declaration.name.value.clone()));
-        for name in used.undefined.iter().filter(|name| !known.contains(name)) {
+        let declared = self.file.globals.iter().map(|(_, declaration)| declaration.name.value.as_str());
+        let known: Vec<&str> = self.plan.globals.names().chain(declared).collect();
+        for name in used.undefined.iter().filter(|name| !known.contains(&name.as_str())) {
             let span = variable_span(self.subject.text, word, name);
-            let near = near(name, &known);
+            let near = near(name, known.iter().copied());
             let suggestion = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
             let finding = Diagnostic::warning(format!("`FROM` uses the undeclared argument `{name}`{suggestion}"));
             let hint = match near {

@@ -48,14 +48,8 @@ pub(crate) fn variable_span(text: &str, word: &Word, name: &str) -> Span {
     word.span
 }
 
-/// The names in an environment.
-pub(crate) fn names(environment: &Environment) -> Vec<String> {
-    let entries = environment.entries();
-    entries.iter().map(|entry| entry.split('=').next().unwrap_or_default().to_owned()).collect()
-}
-
 /// The one of these variables that was probably meant. Very short names are all alike.
-pub(crate) fn near<'n>(name: &str, known: &'n [String]) -> Option<&'n str> {
+pub(crate) fn near<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     const SHORTEST: usize = 3;
-    if name.len() < SHORTEST { None } else { similar(name, known.iter().map(String::as_str)) }
+    if name.len() < SHORTEST { None } else { similar(name, known) }
 }

@@ -9,7 +9,7 @@ use super::file::{File, Stage};
 use super::from::{Base, Plan};
 use super::reporter::Reporter;
 use super::rules::{UNDEFINED_VAR, WORKDIR_RELATIVE_PATH};
-use super::scope::{expand_word, names, near, variable_span};
+use super::scope::{expand_word, near, variable_span};
 use super::{Subject, apt, cache_order, commands, copies, expose, secrets, user};
 use crate::environment::Environment;
 
@@ -27,21 +27,49 @@ pub(crate) struct Scope {
 }
 
 pub(crate) fn check(subject: &Subject<'_>, file: &File<'_>, plan: &Plan, reporter: &mut Reporter) {
-    let mut ends: Vec<Scope> = Vec::with_capacity(file.stages.len());
+    let mut ends = Ends::new(plan);
     for (number, stage) in file.stages.iter().enumerate() {
-        let scope = plan.stages.get(number).map(|planned| begin(&planned.base, &ends)).unwrap_or_default();
+        let scope = plan.stages.get(number).map(|planned| begin(&planned.base, &mut ends)).unwrap_or_default();
         let mut walk = Walk { subject, plan, reporter, scope, used: Used::default() };
         let is_looked_into = plan.stages.get(number).is_some_and(|planned| planned.is_needed && !planned.is_replaced);
         if is_looked_into {
             walk.stage(file, stage, number == plan.target);
         }
-        ends.push(walk.scope);
+        ends.scopes.push(walk.scope);
     }
 }
 
-fn begin(base: &Base, ends: &[Scope]) -> Scope {
+/// What the stages so far ended with.
+struct Ends {
+    scopes: Vec<Scope>,
+    /// How many stages still to come begin with a stage.
+    heirs: Vec<usize>,
+}
+
+impl Ends {
+    fn new(plan: &Plan) -> Self {
+        let mut heirs = vec![0; plan.stages.len()];
+        for planned in &plan.stages {
+            if let Base::Stage(base) = planned.base
+                && let Some(heirs) = heirs.get_mut(base)
+            {
+                *heirs += 1;
+            }
+        }
+        Self { scopes: Vec::with_capacity(heirs.len()), heirs }
+    }
+
+    /// Copied, but for the last heir: a long chain of stages does not copy all of itself for each of them.
+    fn inherit(&mut self, base: usize) -> Option<Scope> {
+        let (scope, heirs) = (self.scopes.get_mut(base)?, self.heirs.get_mut(base)?);
+        *heirs = heirs.saturating_sub(1);
+        Some(if *heirs == 0 { std::mem::take(scope) } else { scope.clone() })
+    }
+}
+
+fn begin(base: &Base, ends: &mut Ends) -> Scope {
     let image = match base {
-        Base::Stage(number) => return ends.get(*number).cloned().unwrap_or_default(),
+        Base::Stage(number) => return ends.inherit(*number).unwrap_or_default(),
         Base::Unknown => return Scope { is_open: true, ..Scope::default() },
         Base::Empty => None,
         Base::Image(base) => Some(&base.image.config),
@@ -117,8 +145,7 @@ impl Walk<'_, '_> {
             return;
         }
         for name in undefined.iter().filter(|name| !self.scope.declared.contains(*name)) {
-            let known = names(&self.scope.environment);
-            let near = near(name, &known);
+            let near = near(name, self.scope.environment.names());
             let suggestion = near.map(|near| format!(" (did you mean `${near}`?)")).unwrap_or_default();
             let hint = match (self.plan.globals.get(name), near) {
                 (Some(_), _) => {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod golden;
+mod growth;
 mod images;
 mod properties;
 mod render;
