@@ -16,7 +16,7 @@ use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Network, Phase, User, sys, system};
+use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, sys, system};
 
 /// Docker's default capabilities.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -54,7 +54,12 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     if own_network {
         loopback_up().map_err(failed(Phase::Network, "loopback"))?;
     }
-    hand_over(channels).map_err(failed(Phase::Descriptors, "/dev/null"))?;
+    match &spec.terminal {
+        None => hand_over(channels).map_err(failed(Phase::Descriptors, "/dev/null"))?,
+        Some(terminal) => {
+            hand_over_terminal(terminal, spec).map_err(failed(Phase::Terminal, "/dev/pts"))?;
+        }
+    }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter_directory(&spec.cwd, &spec.user).map_err(failed(Phase::WorkingDirectory, &spec.cwd))?;
     // Limits belong here, while there is the power to set them.
@@ -137,6 +142,15 @@ fn hand_over(channels: &Channels) -> Result<(), Errno> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&channels.stdout)?;
     rustix::stdio::dup2_stderr(&channels.stderr)
+}
+
+fn hand_over_terminal(terminal: &Terminal, spec: &RunSpec) -> Result<(), Errno> {
+    let terminal = super::terminal::make(terminal, &spec.files)?;
+    // As for pipes: an id that is not there is refused elsewhere.
+    let _ = rustix::fs::fchown(&terminal, Some(Uid::from_raw(spec.user.uid)), None);
+    rustix::stdio::dup2_stdin(&terminal)?;
+    rustix::stdio::dup2_stdout(&terminal)?;
+    rustix::stdio::dup2_stderr(&terminal)
 }
 
 /// Enters the working directory, made for the user where it is missing. A magic link of `/proc` could lead out

@@ -24,6 +24,7 @@
 //! | `filter/` | which system calls a command may make |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
+//! | `terminal.rs` | the terminal of a command that wants one |
 //! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
 //! | `sys.rs` | the system calls that rustix does not have; all `unsafe` of this crate |
 
@@ -38,6 +39,7 @@ mod seal;
 mod spec;
 pub(crate) mod sys;
 mod system;
+mod terminal;
 
 use std::io;
 use std::path::PathBuf;
@@ -48,7 +50,10 @@ use crate::rootless::Identity;
 
 pub use client::Sandbox;
 pub use helper::helper_main;
-pub use spec::{ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Ulimit, User};
+pub use spec::{
+    ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Terminal, TerminalSize, Ulimit, User,
+};
+pub use terminal::TerminalSocket;
 
 /// The name (`argv[0]`) under which kiln must call [`helper_main`] and nothing else.
 pub const HELPER_NAME: &str = "kiln-sandbox";
@@ -144,6 +149,8 @@ pub enum Phase {
     Capabilities,
     /// Handing over standard input, output and error.
     Descriptors,
+    /// Making the command's terminal.
+    Terminal,
     /// Executing the program.
     Exec,
 }
@@ -163,6 +170,7 @@ impl std::fmt::Display for Phase {
             Self::User => "become the user",
             Self::Capabilities => "drop capabilities",
             Self::Descriptors => "hand over standard input and output",
+            Self::Terminal => "make a terminal",
             Self::Exec => "execute the program",
         })
     }

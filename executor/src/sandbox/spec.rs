@@ -31,12 +31,30 @@ pub struct RunSpec {
     pub insecure: bool,
     /// What it may use of the machine.
     pub limits: Limits,
-    /// Where its standard input, output and error are: the terminal at this place of `files`, which it controls; or
-    /// nothing to read and pipes to write to.
-    pub terminal: Option<FileIndex>,
+    /// Whether its standard input, output and error are a terminal of its own, which it controls; else it has nothing
+    /// to read and pipes to write to.
+    pub terminal: Option<Terminal>,
     /// Open files that the rest refers to.
     #[serde(skip)]
     pub files: Vec<Arc<OwnedFd>>,
+}
+
+/// A terminal that is made for a command, in the `/dev/pts` of its sandbox: see [`super::terminal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// The socket that the other end of the terminal is sent over.
+    pub socket: FileIndex,
+    /// How large it is at first.
+    pub size: TerminalSize,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// How many lines it has.
+    pub rows: u16,
+    /// How many characters a line has.
+    pub columns: u16,
 }
 
 /// A place in [`RunSpec::files`].

@@ -16,6 +16,7 @@ use kiln_solver::{Cancel, LogStream};
 #[cfg(target_arch = "x86_64")]
 use crate::filter;
 use crate::steps;
+use crate::terminal;
 use crate::world::World;
 
 type Case = fn(&World);
@@ -70,6 +71,13 @@ pub const ALL: &[(&str, Case)] = &[
     ("the_32_bit_way_in_is_filtered_for_all", filter::the_32_bit_way_in_is_filtered_for_all),
     #[cfg(target_arch = "x86_64")]
     ("setuid_programs_keep_working", filter::setuid_programs_keep_working),
+    ("a_terminal_is_the_sandboxs_own", terminal::a_terminal_is_the_sandboxs_own),
+    ("what_is_typed_is_read", terminal::what_is_typed_is_read),
+    ("an_interrupt_goes_to_the_command_in_front", terminal::an_interrupt_goes_to_the_command_in_front),
+    ("a_new_size_is_told", terminal::a_new_size_is_told),
+    ("a_user_owns_the_terminal", terminal::a_user_owns_the_terminal),
+    ("a_command_that_never_was_has_no_terminal", terminal::a_command_that_never_was_has_no_terminal),
+    ("processes_left_behind_do_not_hold_the_terminal", terminal::processes_left_behind_do_not_hold_the_terminal),
     ("layers_hold_what_commands_did", steps::layers_hold_what_commands_did),
     ("the_same_command_makes_the_same_content", steps::the_same_command_makes_the_same_content),
     ("failures_leave_nothing", steps::failures_leave_nothing),

@@ -18,6 +18,7 @@ mod cases;
 mod filter;
 mod rootless;
 mod steps;
+mod terminal;
 mod world;
 
 use std::os::unix::ffi::OsStrExt;
