@@ -1,5 +1,6 @@
 //! `RUN`: one command in the sandbox, over the layers of its input.
 
+pub(crate) mod limits;
 pub(crate) mod user;
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use kiln_solver::{self as solver, Exec, Job, Layer, LogStream, MountKind, Origin
 use crate::Executor;
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
 
+use limits::LimitError;
 use user::{Account, UserError};
 
 /// Why a command could not be run.
@@ -25,6 +27,9 @@ pub(crate) enum ExecError {
     /// `USER` does not name anybody.
     #[error(transparent)]
     User(#[from] UserError),
+    /// Its limits make no sense.
+    #[error(transparent)]
+    Limits(#[from] LimitError),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(SandboxError),
@@ -37,6 +42,7 @@ impl From<ExecError> for StepError {
     fn from(error: ExecError) -> Self {
         match error {
             ExecError::Sandbox(SandboxError::Cancelled) => Self::Cancelled,
+            ExecError::Sandbox(SandboxError::TimedOut(time)) => Self::TimedOut(time),
             other => Self::other(other),
         }
     }
@@ -49,7 +55,8 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     let stored = executor.stored(base, job.cancel)?;
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
     let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
-    let spec = describe(exec, executor.environment(), root, stored)?;
+    let mut spec = describe(exec, executor.environment(), root, stored)?;
+    spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
     let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
     match executor.sandbox().run(&spec, &on_output, job.cancel) {
         Ok(ExitStatus::Code(0)) => {}
@@ -136,8 +143,8 @@ fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) 
     if exec.security == Security::Insecure {
         return Err(ExecError::Unsupported("`RUN --security=insecure`"));
     }
-    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() || exec.limits != solver::Limits::default() {
-        return Err(ExecError::Unsupported("a command with secrets, hosts or limits of its own"));
+    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() || exec.limits.cgroup_parent.is_some() {
+        return Err(ExecError::Unsupported("a command with secrets, hosts or a control group of its own"));
     }
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));

@@ -10,6 +10,7 @@ use kiln_solver::{
     StepError, Worker,
 };
 
+use crate::exec::limits::StepLimits;
 use crate::exec::run_exec;
 use crate::files::{Tree, run_actions, selected};
 use crate::sandbox::Sandbox;
@@ -54,12 +55,13 @@ pub struct Executor {
     settings: Settings,
     environment: Vec<String>,
     remote: Remote,
+    limits: StepLimits,
 }
 
 impl Executor {
     /// An executor over these.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, environment: Vec::new(), remote: Remote::default() }
+        Self { settings, environment: Vec::new(), remote: Remote::default(), limits: StepLimits::default() }
     }
 
     /// The same, giving these variables (`NAME=value` each) to every command that does not set them itself. They
@@ -75,12 +77,22 @@ impl Executor {
         Self { remote, ..self }
     }
 
+    /// The same, keeping every command to these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: StepLimits) -> Self {
+        Self { limits, ..self }
+    }
+
     fn sources(&self) -> Sources<'_> {
         Sources { store: self.store(), remote: &self.remote, created: self.created() }
     }
 
     pub(crate) fn environment(&self) -> &[String] {
         &self.environment
+    }
+
+    pub(crate) fn limits(&self) -> &StepLimits {
+        &self.limits
     }
 
     pub(crate) fn store(&self) -> &Store {

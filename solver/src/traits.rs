@@ -1,6 +1,7 @@
 //! What the solver asks of the rest of kiln.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{Cancel, Digest, Key, Step, StepId};
 
@@ -52,6 +53,8 @@ pub enum StepError {
     ExitCode(i32),
     /// The command was killed by the signal of this number.
     Signal(i32),
+    /// The command was killed, for it ran longer than this.
+    TimedOut(Duration),
     /// The build was asked to stop.
     Cancelled,
     /// Anything else.
@@ -63,6 +66,7 @@ impl fmt::Display for StepError {
         match self {
             Self::ExitCode(code) => write!(formatter, "exit code {code}"),
             Self::Signal(number) => write!(formatter, "killed by signal {number}"),
+            Self::TimedOut(time) => write!(formatter, "killed: it ran longer than {time:?}"),
             Self::Cancelled => formatter.write_str("cancelled"),
             Self::Other(error) => error.fmt(formatter),
         }

@@ -16,7 +16,7 @@ use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, sys, system};
+use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, rlimits, sys, system};
 
 /// Docker's default capabilities.
 const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -62,8 +62,9 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     enter_directory(&spec.cwd, &spec.user).map_err(failed(Phase::WorkingDirectory, &spec.cwd))?;
-    // Limits belong here, while there is the power to set them.
     give_output(channels, &spec.user);
+    // While there is the power to set them, and as late as can be: nothing is opened from here on.
+    rlimits::apply(&spec.limits.ulimits)?;
     drop_bounding_set().map_err(failed(Phase::Capabilities, "bounding set"))?;
     // As late as there is `CAP_SYS_ADMIN`. All that is done from here on passes the filter.
     filter.install().map_err(failed(Phase::Filter, "seccomp"))?;
@@ -263,6 +264,7 @@ fn describe(program: &CString, error: Errno) -> String {
         Errno::NOENT | Errno::NOTDIR => "no such file or directory".to_owned(),
         Errno::ACCESS | Errno::PERM => "permission denied".to_owned(),
         Errno::NOEXEC => "exec format error".to_owned(),
+        Errno::AGAIN => "the user runs as many processes already as the limit `nproc` allows".to_owned(),
         Errno::TOOBIG => "argument list too long".to_owned(),
         _ => std::io::Error::from(error).to_string(),
     }

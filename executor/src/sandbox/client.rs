@@ -7,8 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{Gid, MemfdFlags, Mode, Uid};
 use rustix::io::{Errno, IoSlice, retry_on_intr};
 use rustix::net::{
@@ -46,7 +47,8 @@ impl Sandbox {
     /// process of the command is dead and nothing of it is mounted.
     ///
     /// # Errors
-    /// When the sandbox cannot be put together, the program cannot be executed or the build is cancelled.
+    /// When the sandbox cannot be put together, the program cannot be executed, the build is cancelled or the time is
+    /// over.
     pub fn run(
         &self,
         spec: &RunSpec,
@@ -62,7 +64,7 @@ impl Sandbox {
             source,
             hint: None,
         })?;
-        let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel));
+        let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel, spec.limits.time));
         let cleaned = clean(&spec.root.work);
         let reply = ended?;
         cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
@@ -151,6 +153,10 @@ impl Sandbox {
                 Some("overlayfs in a user namespace needs Linux 5.11 or newer and a store not itself on overlayfs")
             }
             (Phase::Root, Errno::INVAL) => Some("the store may be on a file system that overlayfs cannot write to"),
+            (Phase::Limits, Errno::PERM) if nested => {
+                Some("an ordinary user cannot have more than the hard limits that kiln has itself: `ulimit -H -a`")
+            }
+            (Phase::Limits, Errno::PERM) => Some("no more files than `sysctl fs.nr_open` can be open"),
             (Phase::Filter, Errno::INVAL | Errno::NOSYS) => {
                 Some("kiln needs a kernel with `CONFIG_SECCOMP_FILTER` on x86-64 or AArch64")
             }
@@ -209,8 +215,14 @@ struct Run {
 }
 
 impl Run {
-    /// Passes output on until the command has ended and nothing is left of it.
-    fn pump(self, on_output: &(dyn Fn(LogStream, &[u8]) + Sync), cancel: &Cancel) -> Result<Reply, SandboxError> {
+    /// Passes output on until the command has ended, by itself or for being told to, and nothing is left of it.
+    fn pump(
+        self,
+        on_output: &(dyn Fn(LogStream, &[u8]) + Sync),
+        cancel: &Cancel,
+        time: Option<Duration>,
+    ) -> Result<Reply, SandboxError> {
+        let deadline = time.and_then(|time| Some((Instant::now().checked_add(time)?, time)));
         let broken = |error: Errno| SandboxError::Helper { what: "its run socket", source: error.into() };
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(broken)?);
         let armed = wake.clone();
@@ -219,17 +231,25 @@ impl Run {
         });
         let mut output = [Some((LogStream::Stdout, self.stdout)), Some((LogStream::Stderr, self.stderr))];
         let mut buffer = vec![0; 64 * 1024];
-        let mut cancelled = false;
+        let mut stopped = None;
         let reply = loop {
-            let ready = wait(&output, &self.socket, (!cancelled).then_some(&*wake)).map_err(broken)?;
+            let watched = stopped.is_none().then_some(&*wake);
+            let until = deadline.filter(|_| stopped.is_none()).map(|(end, _)| end);
+            let ready = wait(&output, &self.socket, watched, until).map_err(broken)?;
             for (source, ready) in output.iter_mut().zip(ready.output) {
                 if ready && pass_on(source, &mut buffer, on_output) == Passed::End {
                     *source = None;
                 }
             }
-            if ready.cancelled {
-                cancelled = true;
-                rustix::net::shutdown(&self.socket, Shutdown::Write).map_err(broken)?;
+            if stopped.is_none() {
+                stopped = match deadline {
+                    _ if ready.cancelled => Some(SandboxError::Cancelled),
+                    Some((end, time)) if Instant::now() >= end => Some(SandboxError::TimedOut(time)),
+                    _ => None,
+                };
+                if stopped.is_some() {
+                    rustix::net::shutdown(&self.socket, Shutdown::Write).map_err(broken)?;
+                }
             }
             if ready.reply {
                 let mut bytes = [0; Reply::MAX];
@@ -241,7 +261,7 @@ impl Run {
         for source in &mut output {
             drain(source, &mut buffer, on_output);
         }
-        if cancelled { Err(SandboxError::Cancelled) } else { Ok(reply) }
+        stopped.map_or(Ok(reply), Err)
     }
 }
 
@@ -253,7 +273,13 @@ struct Ready {
     cancelled: bool,
 }
 
-fn wait(output: &[Source; 2], socket: &OwnedFd, wake: Option<&OwnedFd>) -> Result<Ready, Errno> {
+/// Waits until something happens or this time has come.
+fn wait(
+    output: &[Source; 2],
+    socket: &OwnedFd,
+    wake: Option<&OwnedFd>,
+    until: Option<Instant>,
+) -> Result<Ready, Errno> {
     let mut set = vec![PollFd::new(socket, PollFlags::IN)];
     let wake_at = wake.map(|wake| {
         set.push(PollFd::new(wake, PollFlags::IN));
@@ -265,7 +291,8 @@ fn wait(output: &[Source; 2], socket: &OwnedFd, wake: Option<&OwnedFd>) -> Resul
             set.len() - 1
         })
     });
-    match poll(&mut set, None) {
+    let left = until.map(|until| Timespec::try_from(until.saturating_duration_since(Instant::now())));
+    match poll(&mut set, left.and_then(Result::ok).as_ref()) {
         Ok(_) => {}
         Err(Errno::INTR) => return Ok(Ready { output: [false; 2], reply: false, cancelled: false }),
         Err(error) => return Err(error),

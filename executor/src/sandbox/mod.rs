@@ -22,6 +22,7 @@
 //! | `seal.rs` | keeps commands from overwriting the helper's file |
 //! | `child.rs` | what the new process does to itself before it becomes the command |
 //! | `filter/` | which system calls a command may make |
+//! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
 //! | `terminal.rs` | the terminal of a command that wants one |
@@ -35,6 +36,7 @@ mod helper;
 mod overlay;
 mod points;
 mod protocol;
+pub(crate) mod rlimits;
 mod seal;
 mod spec;
 pub(crate) mod sys;
@@ -43,6 +45,7 @@ mod terminal;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +112,9 @@ pub enum SandboxError {
     /// The command was killed because the build was asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// The command was killed because it ran longer than it may.
+    #[error("killed: it ran longer than {0:?}")]
+    TimedOut(Duration),
     /// The helper could not be started or spoken to.
     #[error("cannot start the sandbox helper: {what}: {source}")]
     Helper {
@@ -141,6 +147,8 @@ pub enum Phase {
     Network,
     /// Entering the working directory.
     WorkingDirectory,
+    /// Setting resource limits.
+    Limits,
     /// Filtering system calls.
     Filter,
     /// Becoming the user.
@@ -166,6 +174,7 @@ impl std::fmt::Display for Phase {
             Self::Pivot => "change the root",
             Self::Network => "set up the network",
             Self::WorkingDirectory => "enter the working directory",
+            Self::Limits => "set limits",
             Self::Filter => "filter system calls",
             Self::User => "become the user",
             Self::Capabilities => "drop capabilities",

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +151,8 @@ pub struct Limits {
     /// The directories of the control groups that its processes are put into, one for each hierarchy.
     #[serde(with = "paths")]
     pub cgroups: Vec<PathBuf>,
+    /// How long it may run before it is killed; as long as it likes where absent.
+    pub time: Option<Duration>,
 }
 
 /// One resource limit (`setrlimit(2)`).

@@ -19,7 +19,7 @@ use crate::steps;
 use crate::terminal;
 use crate::world::World;
 
-type Case = fn(&World);
+pub type Case = fn(&World);
 type Fill = fn(&Path);
 
 pub const ALL: &[(&str, Case)] = &[
@@ -371,7 +371,7 @@ fn descendants_die_with_the_command(world: &World) {
     assert_eq!(processes_with("sleep\x001000"), BTreeSet::new());
 }
 
-fn processes_with(text: &str) -> BTreeSet<String> {
+pub fn processes_with(text: &str) -> BTreeSet<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter(|process| fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line.contains(text)))

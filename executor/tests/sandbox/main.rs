@@ -16,6 +16,7 @@
 mod cases;
 #[cfg(target_arch = "x86_64")]
 mod filter;
+mod limits;
 mod rootless;
 mod steps;
 mod terminal;
@@ -80,7 +81,7 @@ fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
     };
     let (mut passed, mut failed) = (0, 0);
     let world = World::new(identity.clone());
-    for (name, case) in cases::ALL {
+    for (name, case) in cases::ALL.iter().chain(limits::ALL) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }

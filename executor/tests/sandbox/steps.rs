@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kiln_cache::{EntryKind, Store, View, Whiteouts};
-use kiln_executor::{BoxError, Executor, ImageLayers, Settings};
+use kiln_executor::{BoxError, Executor, ImageLayers, Settings, StepLimits};
 use kiln_solver::{
     Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Observer, Operation, Origin, Output,
-    Security, Step, StepError, StepId, Worker,
+    Security, Step, StepError, StepId, Ulimit, Worker,
 };
 
 use crate::world::World;
@@ -124,6 +124,23 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+pub fn a_step_has_limits_of_its_own_and_of_all(world: &World) {
+    let mut steps = Steps::new(world);
+    let base = [Output::Layers(vec![steps.base])];
+    let ulimit = |name: &str, soft, hard| Ulimit { name: name.to_owned(), soft, hard };
+    let mut exec = shell("ulimit -n");
+    exec.limits.ulimits = vec![ulimit("nofile", 9, 10)];
+    let (result, log) = steps.run(&base, exec.clone());
+    assert!(result.is_ok() && log.text(LogStream::Stdout) == "9\n", "{result:?}");
+    exec.limits.ulimits = vec![ulimit("nofiles", 9, 10)];
+    let (result, _) = steps.run(&base, exec);
+    assert!(result.unwrap_err().to_string().starts_with("there is no limit named `nofiles`"));
+    let time = Duration::from_millis(100);
+    steps.executor = steps.executor.with_limits(StepLimits { time: Some(time) });
+    let (result, _) = steps.run(&base, shell("sleep 1000"));
+    assert!(matches!(result, Err(StepError::TimedOut(after)) if after == time), "{result:?}");
 }
 
 pub fn layers_hold_what_commands_did(world: &World) {
