@@ -14,6 +14,8 @@ pub(crate) enum KeyPart {
     Key(Key, u32),
     /// The digest of what is selected of it.
     Content(Digest),
+    /// The digest of what counts as a whole of an input that is observed.
+    Unobserved(Digest),
 }
 
 impl Key {
@@ -25,6 +27,7 @@ impl Key {
             match input {
                 KeyPart::Key(key, output) => encoder.tag("key").digest(&key.0).number(u64::from(*output)),
                 KeyPart::Content(content) => encoder.tag("content").digest(content),
+                KeyPart::Unobserved(content) => encoder.tag("unobserved").digest(content),
             };
         }
         Self(encoder.finish())

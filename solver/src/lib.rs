@@ -12,6 +12,7 @@ mod encode;
 mod graph;
 mod key;
 mod mode;
+mod observation;
 mod platform;
 mod solve;
 mod step;
@@ -22,6 +23,7 @@ pub use digest::{Digest, Hasher, ParseDigestError};
 pub use graph::{Graph, StepId};
 pub use key::Key;
 pub use mode::{FileMode, ModeChanges, ParseModeError};
+pub use observation::{Change, Made, Mismatch, Observation};
 pub use platform::{ParsePlatformError, Platform};
 pub use solve::{SolveError, solve};
 pub use step::{

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::key::KeyPart;
-use crate::{Cancel, Digest, Graph, Hit, Job, Key, Observer, Output, Records, Step, StepError, StepId, Worker};
+use crate::{Cancel, Digest, Graph, Hit, Job, Key, Made, Observer, Output, Records, Step, StepError, StepId, Worker};
 
 /// A step that kept its build from succeeding.
 #[derive(Debug)]
@@ -90,8 +90,23 @@ struct Plan {
 }
 
 enum Found {
-    InCache(Vec<Output>),
+    InCache(Hit, Vec<Output>),
     Made(Vec<Output>),
+}
+
+/// The keys of a step whose inputs are there.
+struct InputKeys {
+    definition: Option<Key>,
+    content: Option<Key>,
+    /// The key of its observations, if it is one that observes.
+    observed: Option<Key>,
+}
+
+impl InputKeys {
+    /// The keys that name a result by themselves.
+    fn exact(&self) -> Vec<Key> {
+        self.definition.into_iter().chain(self.content).collect()
+    }
 }
 
 impl<'a> Solver<'a> {
@@ -105,7 +120,7 @@ impl<'a> Solver<'a> {
             }
             if !step.operation.has_identity() {
                 self.observer.started(id);
-                let outputs = self.run(id, &[]).map_err(fail)?;
+                let outputs = self.run(id, &[]).map_err(fail)?.outputs;
                 self.observer.finished(id);
                 keys.local.insert(id, outputs);
                 continue;
@@ -237,8 +252,8 @@ impl<'a> Solver<'a> {
             return Err(StepError::Cancelled);
         }
         match self.find_or_make(id, inputs, keys)? {
-            Found::InCache(outputs) => {
-                self.observer.cached(id, Hit::Content);
+            Found::InCache(hit, outputs) => {
+                self.observer.cached(id, hit);
                 Ok(outputs)
             }
             Found::Made(outputs) => {
@@ -252,40 +267,68 @@ impl<'a> Solver<'a> {
         let step = self.graph.step(id);
         if step.operation.is_source() {
             self.observer.started(id);
-            return self.run(id, inputs).map(Found::Made);
+            return Ok(Found::Made(self.run(id, inputs)?.outputs));
         }
-        let definition = keys.of.get(&id).copied();
-        let content = self.content_key(id, inputs, keys)?.filter(|key| Some(*key) != definition);
-        if let Some(key) = content
-            && !step.metadata.ignore_cache
-            && let Some(outputs) = self.records.find(&key)?
+        let keys = self.input_keys(id, inputs, keys)?;
+        if !step.metadata.ignore_cache
+            && let Some((hit, outputs)) = self.find(step, inputs, &keys)?
         {
-            let definition: Vec<Key> = definition.into_iter().collect();
-            self.records.save(&definition, step, &outputs)?;
-            return Ok(Found::InCache(outputs));
+            self.records.save(&keys.exact(), step, &outputs)?;
+            return Ok(Found::InCache(hit, outputs));
         }
         self.observer.started(id);
-        let outputs = self.run(id, inputs)?;
-        let all: Vec<Key> = definition.into_iter().chain(content).collect();
-        self.records.save(&all, step, &outputs)?;
+        let Made { outputs, observation } = self.run(id, inputs)?;
+        if let (Some(key), Some(observation)) = (&keys.observed, &observation) {
+            self.records.save_observation(key, step, observation)?;
+        }
+        self.records.save(&keys.exact(), step, &outputs)?;
         Ok(Found::Made(outputs))
     }
 
-    fn content_key(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<Option<Key>, StepError> {
+    /// Looks for a result by everything but the definition key.
+    fn find(self, step: &Step, inputs: &[Output], keys: &InputKeys) -> Result<Option<(Hit, Vec<Output>)>, StepError> {
+        if let Some(key) = keys.content
+            && let Some(outputs) = self.records.find(&key)?
+        {
+            return Ok(Some((Hit::Content, outputs)));
+        }
+        let Some(key) = keys.observed else { return Ok(None) };
+        for observation in self.records.find_observations(&key)? {
+            if self.worker.recheck(step, inputs, &observation.facts, self.cancel)?.is_none() {
+                let outputs =
+                    observation.changes.iter().map(|change| change.apply(inputs)).collect::<Result<_, _>>()?;
+                return Ok(Some((Hit::Observed, outputs)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn input_keys(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<InputKeys, StepError> {
         let step = self.graph.step(id);
-        let mut parts = Vec::with_capacity(inputs.len());
+        let own = self.graph.own(id);
+        let mut content = Some(Vec::with_capacity(inputs.len()));
+        let mut observed = Some(Vec::with_capacity(inputs.len()));
+        let mut observes = false;
         for (position, input) in inputs.iter().enumerate() {
             let digest = match keys.selected.get(&(id, position)) {
                 Some(digest) => Some(*digest),
                 None => self.worker.content(step, position, input, self.cancel)?,
             };
-            let Some(digest) = digest else { return Ok(None) };
-            parts.push(KeyPart::Content(digest));
+            let unobserved = self.worker.unobserved(step, position, input)?;
+            observes |= unobserved.is_some();
+            add(&mut content, digest.map(KeyPart::Content));
+            add(&mut observed, unobserved.map(KeyPart::Unobserved).or(digest.map(KeyPart::Content)));
         }
-        Ok(Some(Key::of(&self.graph.own(id), &parts)))
+        let definition = keys.of.get(&id).copied();
+        Ok(InputKeys {
+            definition,
+            // Over local directories alone both are the same.
+            content: content.map(|parts| Key::of(&own, &parts)).filter(|key| Some(*key) != definition),
+            observed: observed.filter(|_| observes).map(|parts| Key::of(&own, &parts)),
+        })
     }
 
-    fn run(self, id: StepId, inputs: &[Output]) -> Result<Vec<Output>, StepError> {
+    fn run(self, id: StepId, inputs: &[Output]) -> Result<Made, StepError> {
         let step: &Step = self.graph.step(id);
         self.worker.run(Job { id, step, inputs, cancel: self.cancel, observer: self.observer })
     }
@@ -294,6 +337,14 @@ impl<'a> Solver<'a> {
         self.observer.failed(step, &error);
         self.cancel.request();
         SolveError { step, error }
+    }
+}
+
+/// Adds a part to a key; a key that lacks a part is none.
+fn add(parts: &mut Option<Vec<KeyPart>>, part: Option<KeyPart>) {
+    match (parts.as_mut(), part) {
+        (Some(parts), Some(part)) => parts.push(part),
+        _ => *parts = None,
     }
 }
 

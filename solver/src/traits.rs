@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Cancel, Digest, Key, Step, StepId};
+use crate::{Cancel, Digest, Key, Made, Mismatch, Observation, Step, StepId};
 
 /// One layer of a tree, named by the digest of its uncompressed archive (OCI: diffID).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +103,31 @@ pub trait Worker: Sync {
     ///
     /// # Errors
     /// Whatever kept it from succeeding; nothing of a failed step may be left behind.
-    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError>;
+    fn run(&self, job: Job<'_>) -> Result<Made, StepError>;
+
+    /// Of an input that `step` observes fact by fact: the digest of the part of it that counts as a whole all the
+    /// same. `None` for an input that is not observed, and so counts as [`Worker::content`] says.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    fn unobserved(&self, _step: &Step, _input: usize, _output: &Output) -> Result<Option<Digest>, StepError> {
+        Ok(None)
+    }
+
+    /// The first of the facts of an earlier run of `step` that does not hold for these inputs; `None` where all
+    /// hold. Facts that cannot be understood do not hold.
+    ///
+    /// # Errors
+    /// When an input cannot be read.
+    fn recheck(
+        &self,
+        _step: &Step,
+        _inputs: &[Output],
+        _facts: &[u8],
+        _cancel: &Cancel,
+    ) -> Result<Option<Mismatch>, StepError> {
+        Err(StepError::other("this worker observes nothing"))
+    }
 }
 
 /// Remembers what steps produced.
@@ -119,6 +143,22 @@ pub trait Records: Sync {
     /// # Errors
     /// When the records cannot be written.
     fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError>;
+
+    /// What steps with this key observed, the last first, as far as every byte of what they made is still to be had.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    fn find_observations(&self, _key: &Key) -> Result<Vec<Observation>, StepError> {
+        Ok(Vec::new())
+    }
+
+    /// Remembers what a step with this key observed.
+    ///
+    /// # Errors
+    /// When the records cannot be written.
+    fn save_observation(&self, _key: &Key, _step: &Step, _observation: &Observation) -> Result<(), StepError> {
+        Ok(())
+    }
 }
 
 /// Which key a cache entry was found under.
@@ -128,6 +168,8 @@ pub enum Hit {
     Definition,
     /// The content key: what came before changed, but gave the same files.
     Content,
+    /// An observation: what the step looked at is as it was, whatever else changed.
+    Observed,
     /// Not looked up: a later step's entry made it unnecessary.
     Unneeded,
 }

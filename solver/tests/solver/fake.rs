@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex};
 
 use kiln_solver::{
-    Cancel, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Observer, Operation, Origin, Output, Records, SolveError,
-    Source, Step, StepError, StepId, Worker, solve,
+    Cancel, Change, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Made, Mismatch, Observation, Observer, Operation,
+    Origin, Output, Records, SolveError, Source, Step, StepError, StepId, Worker, solve,
 };
 
 pub(crate) fn digest(text: &str) -> Digest {
@@ -62,6 +62,11 @@ impl Build {
         self.exec("meet", name, inputs)
     }
 
+    /// Its output is its first input with a layer more that depends on a mere bit of each input.
+    pub(crate) fn peek(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("peek", name, inputs)
+    }
+
     pub(crate) fn failing(&mut self, name: &str, inputs: &[Handle]) -> Handle {
         self.exec("failing", name, inputs)
     }
@@ -92,6 +97,7 @@ impl Build {
 pub(crate) struct World {
     contexts: Mutex<BTreeMap<String, u64>>,
     records: Mutex<HashMap<Key, Vec<Output>>>,
+    observations: Mutex<HashMap<Key, Vec<Observation>>>,
     ran: Mutex<Vec<String>>,
     hits: Mutex<Vec<(StepId, Hit)>>,
     drifted: Mutex<HashSet<String>>,
@@ -120,6 +126,7 @@ impl World {
 
     pub(crate) fn forget_records(&self) {
         self.records.lock().unwrap().clear();
+        self.observations.lock().unwrap().clear();
     }
 
     pub(crate) fn forget_events(&self) {
@@ -162,6 +169,11 @@ impl World {
             Operation::Source(Source::Image { digest, .. }) => format!("image {digest}"),
             Operation::Source(other) => unreachable!("no fake {other:?}"),
             Operation::Exec(exec) if exec.args[0] == "constant" => exec.args[1].clone(),
+            Operation::Exec(exec) if exec.args[0] == "peek" => {
+                let layers = vec![Layer { diff_id: self.peeked(exec, inputs), origin: Origin::Built }];
+                let change = Change { base: is_tree(inputs.first()).then_some(0), layers };
+                return vec![change.apply(inputs).unwrap()];
+            }
             Operation::Exec(exec) => {
                 let seen: Vec<Digest> = inputs.iter().map(|input| self.seen(input)).collect();
                 let drift = self.drifted.lock().unwrap().contains(&exec.args[1]);
@@ -170,6 +182,19 @@ impl World {
             Operation::File(_) => unreachable!("no fake file steps"),
         };
         vec![Output::Layers(vec![Layer { diff_id: digest(&text), origin: Origin::Built }])]
+    }
+
+    /// The layer of a step that peeks.
+    fn peeked(&self, exec: &Exec, inputs: &[Output]) -> Digest {
+        let locals: Vec<&Output> = inputs.iter().filter(|input| !is_tree(Some(input))).collect();
+        let locals: Vec<Digest> = locals.into_iter().map(|input| self.seen(input)).collect();
+        digest(&format!("{:?} {:?} {locals:?}", exec.args, self.bits(inputs)))
+    }
+
+    /// A bit of each input that is a tree.
+    fn bits(&self, inputs: &[Output]) -> Vec<u8> {
+        let bit = |input| if is_tree(Some(input)) { self.seen(input).as_bytes()[0] & 1 } else { 0 };
+        inputs.iter().map(bit).collect()
     }
 
     pub(crate) fn seen(&self, output: &Output) -> Digest {
@@ -190,12 +215,27 @@ impl World {
     }
 }
 
+fn is_tree(output: Option<&Output>) -> bool {
+    matches!(output, Some(Output::Layers(_)))
+}
+
 impl Worker for World {
     fn content(&self, _: &Step, _: usize, output: &Output, _: &Cancel) -> Result<Option<Digest>, StepError> {
         Ok(Some(self.seen(output)))
     }
 
-    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError> {
+    fn unobserved(&self, step: &Step, _: usize, output: &Output) -> Result<Option<Digest>, StepError> {
+        let peeks = matches!(&step.operation, Operation::Exec(exec) if exec.args[0] == "peek");
+        Ok((peeks && is_tree(Some(output))).then(|| digest("nothing")))
+    }
+
+    fn recheck(&self, _: &Step, inputs: &[Output], facts: &[u8], _: &Cancel) -> Result<Option<Mismatch>, StepError> {
+        let bits = self.bits(inputs);
+        let mismatch = || Mismatch { subject: "bits".to_owned(), was: format!("{facts:?}"), is: format!("{bits:?}") };
+        Ok((bits != facts).then(mismatch))
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<Made, StepError> {
         if let Operation::Exec(exec) = &job.step.operation {
             self.ran.lock().unwrap().push(exec.args[1].clone());
             match exec.args[0].as_str() {
@@ -204,7 +244,14 @@ impl Worker for World {
                 _ => {}
             }
         }
-        Ok(self.result(job.step, job.inputs))
+        let outputs = self.result(job.step, job.inputs);
+        let Operation::Exec(exec) = &job.step.operation else { return Ok(outputs.into()) };
+        if exec.args[0] != "peek" {
+            return Ok(outputs.into());
+        }
+        let layers = vec![Layer { diff_id: self.peeked(exec, job.inputs), origin: Origin::Built }];
+        let changes = vec![Change { base: is_tree(job.inputs.first()).then_some(0), layers }];
+        Ok(Made { outputs, observation: Some(Observation { facts: self.bits(job.inputs), changes }) })
     }
 }
 
@@ -216,6 +263,15 @@ impl Records for World {
     fn save(&self, keys: &[Key], _: &Step, outputs: &[Output]) -> Result<(), StepError> {
         let mut records = self.records.lock().unwrap();
         keys.iter().for_each(|key| drop(records.insert(*key, outputs.to_vec())));
+        Ok(())
+    }
+
+    fn find_observations(&self, key: &Key) -> Result<Vec<Observation>, StepError> {
+        Ok(self.observations.lock().unwrap().get(key).cloned().unwrap_or_default())
+    }
+
+    fn save_observation(&self, key: &Key, _: &Step, observation: &Observation) -> Result<(), StepError> {
+        self.observations.lock().unwrap().entry(*key).or_default().insert(0, observation.clone());
         Ok(())
     }
 }

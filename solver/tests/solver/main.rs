@@ -64,6 +64,33 @@ fn the_same_result_of_a_re_run_stops_the_invalidation() {
 }
 
 #[test]
+fn what_a_step_did_not_look_at_does_not_count() {
+    let world = World::new(&[("src", 1)]);
+    let mut build = Build::new();
+    let src = build.local("src");
+    let base = build.mix("base", &[src]);
+    let peek = build.peek("peek", &[base]);
+    let of = |content| {
+        world.edit("src", content);
+        let outputs = world.solve(&build, &[base, peek]).unwrap();
+        (world.seen(&outputs[0][0]).as_bytes()[0] & 1, world.take_ran().contains(&"peek".to_owned()))
+    };
+    let mut known = [false; 2];
+    for content in 1..20 {
+        world.forget_events();
+        let (bit, ran) = of(content);
+        assert_eq!(ran, !known[usize::from(bit)], "it runs once for each bit that it has not seen");
+        assert_eq!(world.hits(peek), if ran { vec![] } else { vec![Hit::Observed] });
+        known[usize::from(bit)] = true;
+    }
+    assert_eq!(known, [true; 2]);
+    // What was found so is remembered under the other keys.
+    world.forget_events();
+    of(5);
+    assert_eq!(world.hits(peek), [Hit::Definition]);
+}
+
+#[test]
 fn steps_that_no_target_needs_do_not_run() {
     let world = World::new(&[]);
     let mut build = Build::new();

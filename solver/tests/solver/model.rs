@@ -11,13 +11,13 @@ const CONTEXTS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
 struct Recipe {
-    constant: bool,
+    kind: u8,
     inputs: Vec<prop::sample::Index>,
 }
 
 fn recipe() -> impl Strategy<Value = Recipe> {
-    (any::<bool>(), prop::collection::vec(any::<prop::sample::Index>(), 1..4))
-        .prop_map(|(constant, inputs)| Recipe { constant, inputs })
+    (0..3_u8, prop::collection::vec(any::<prop::sample::Index>(), 1..4))
+        .prop_map(|(kind, inputs)| Recipe { kind, inputs })
 }
 
 fn build(recipes: &[Recipe]) -> (Build, Vec<Handle>) {
@@ -27,7 +27,11 @@ fn build(recipes: &[Recipe]) -> (Build, Vec<Handle>) {
     for (number, recipe) in recipes.iter().enumerate() {
         let inputs: Vec<Handle> = recipe.inputs.iter().map(|index| *index.get(&handles)).collect();
         let name = format!("step {number}");
-        handles.push(if recipe.constant { build.constant(&name, &inputs) } else { build.mix(&name, &inputs) });
+        handles.push(match recipe.kind {
+            0 => build.constant(&name, &inputs),
+            1 => build.peek(&name, &inputs),
+            _ => build.mix(&name, &inputs),
+        });
     }
     (build, handles)
 }
