@@ -22,7 +22,8 @@ use rustix::fs::FlockOperation;
 
 use crate::{StoreError, Whiteouts, sys};
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE blobs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         digest BLOB NOT NULL UNIQUE,
@@ -72,7 +73,20 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX blobs_not_durable ON blobs (boot, saved) WHERE boot IS NOT NULL;
     CREATE INDEX layers_not_durable ON layers (boot, saved) WHERE boot IS NOT NULL;
     CREATE INDEX records_not_durable ON records (boot, saved) WHERE boot IS NOT NULL;
-"];
+",
+    "
+    CREATE TABLE observations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL,
+        facts BLOB NOT NULL,
+        changes TEXT NOT NULL,
+        step BLOB NOT NULL,
+        name TEXT NOT NULL,
+        saved INTEGER NOT NULL
+    );
+    CREATE INDEX observations_by_key ON observations (key, id);
+",
+];
 
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);

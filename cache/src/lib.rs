@@ -30,6 +30,7 @@ mod extractor;
 mod images;
 mod index;
 mod layers;
+mod observations;
 mod records;
 mod session;
 mod store;

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use kiln_solver::{Digest, Key, Layer, Origin, Output, Records, Step, StepError};
+use kiln_solver::{Digest, Key, Layer, Observation, Origin, Output, Records, Step, StepError};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
@@ -80,14 +80,23 @@ impl Store {
         };
         let outputs: Vec<Output> = outputs.into_iter().map(Output::from).collect();
         for output in &outputs {
-            let Output::Layers(layers) = output else { continue };
-            for layer in layers.iter().filter(|layer| layer.origin == Origin::Built) {
-                if !self.is_present(&layer.diff_id)? {
-                    return Ok(None);
-                }
+            if let Output::Layers(layers) = output
+                && !self.are_present(layers)?
+            {
+                return Ok(None);
             }
         }
         Ok(Some(outputs))
+    }
+
+    /// Whether every layer that only running a step again would bring back is here.
+    pub(crate) fn are_present(&self, layers: &[Layer]) -> Result<bool, StoreError> {
+        for layer in layers.iter().filter(|layer| layer.origin == Origin::Built) {
+            if !self.is_present(&layer.diff_id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a layer is here; asks the disk once.
@@ -129,5 +138,13 @@ impl Records for Store {
 
     fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError> {
         self.save_record(keys, step, outputs).map_err(StepError::other)
+    }
+
+    fn find_observations(&self, key: &Key) -> Result<Vec<Observation>, StepError> {
+        self.observations(key).map_err(StepError::other)
+    }
+
+    fn save_observation(&self, key: &Key, step: &Step, observation: &Observation) -> Result<(), StepError> {
+        self.put_observation(key, step, observation).map_err(StepError::other)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::{Digest, Key, Layer, Operation, Origin, Output, Platform, Records as _, Source, Step};
+use kiln_solver::{
+    Change, Digest, Key, Layer, Observation, Operation, Origin, Output, Platform, Records as _, Source, Step,
+};
 
 use crate::testing::*;
 use crate::{ImageRecord, Store, StoredLayer, Whiteouts};
@@ -59,6 +61,28 @@ fn records_come_back_while_their_layers_are_here() {
     assert!(reopened.layer(made.diff_id()).unwrap().is_none());
     reopened.save(&[key("lost")], &step(), &[Output::Layers(Vec::new())]).unwrap();
     assert_eq!(reopened.find(&key("lost")).unwrap(), Some(vec![Output::Layers(Vec::new())]));
+}
+
+#[test]
+fn observations_come_back_the_last_first() {
+    let (_root, store) = store();
+    let made = file_layer(&store, "a");
+    let observation = |facts: &str, layer: Layer| Observation {
+        facts: facts.into(),
+        changes: vec![Change { base: Some(0), layers: vec![layer] }, Change { base: None, layers: Vec::new() }],
+    };
+    let here = |facts: &str| observation(facts, built(&made));
+    let lost = observation("lost", Layer { diff_id: Digest::of(b"not here"), origin: Origin::Built });
+    for observation in [&here("one"), &here("two"), &lost, &here("one")] {
+        store.save_observation(&key("a"), &step(), observation).unwrap();
+    }
+    assert_eq!(store.find_observations(&key("a")).unwrap(), [here("one"), here("two")]);
+    assert_eq!(store.find_observations(&key("b")).unwrap(), []);
+    for number in 0..40 {
+        store.save_observation(&key("a"), &step(), &here(&number.to_string())).unwrap();
+    }
+    let kept: Vec<Observation> = (24..40).rev().map(|number| here(&number.to_string())).collect();
+    assert_eq!(store.find_observations(&key("a")).unwrap(), kept);
 }
 
 /// What an orderly reboot leaves is all there, durable or not.

@@ -1,0 +1,75 @@
+//! What steps observed of their inputs, by key.
+
+use std::time::SystemTime;
+
+use kiln_solver::{Change, Key, Layer, Observation, Step};
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use crate::records::RecordedLayer;
+use crate::{Store, StoreError, database};
+
+#[derive(Serialize, Deserialize)]
+struct RecordedChange {
+    base: Option<usize>,
+    layers: Vec<RecordedLayer>,
+}
+
+/// How many observations are kept under one key: a step that looks at something new each time must not have all of
+/// them checked each time.
+const MOST_OBSERVATIONS: u32 = 16;
+
+impl Store {
+    /// What steps with this key observed, the last first, as far as the layers that they made are here.
+    pub(crate) fn observations(&self, key: &Key) -> Result<Vec<Observation>, StoreError> {
+        let rows: Vec<(Vec<u8>, String)> = self.inner().database.read(|connection| {
+            let select = "SELECT facts, changes FROM observations WHERE key = ?1 ORDER BY id DESC LIMIT ?2";
+            let mut query = connection.prepare_cached(select)?;
+            let rows =
+                query.query_map(params![key.0.as_bytes(), MOST_OBSERVATIONS], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        })?;
+        let mut found = Vec::new();
+        for (facts, changes) in rows {
+            // As with records: what cannot be understood is not there.
+            let Ok(changes) = serde_json::from_str::<Vec<RecordedChange>>(&changes) else { continue };
+            let change = |change: RecordedChange| Change {
+                base: change.base,
+                layers: change.layers.into_iter().map(Layer::from).collect(),
+            };
+            let changes: Vec<Change> = changes.into_iter().map(change).collect();
+            let layers: Vec<Layer> = changes.iter().flat_map(|change| change.layers.iter().copied()).collect();
+            if self.are_present(&layers)? {
+                found.push(Observation { facts, changes });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same facts are remembered once, with what came of them last; the oldest ones beyond
+    /// [`MOST_OBSERVATIONS`] are forgotten.
+    pub(crate) fn put_observation(&self, key: &Key, step: &Step, observation: &Observation) -> Result<(), StoreError> {
+        let change = |change: &Change| RecordedChange {
+            base: change.base,
+            layers: change.layers.iter().map(RecordedLayer::from).collect(),
+        };
+        let changes: Vec<RecordedChange> = observation.changes.iter().map(change).collect();
+        let changes =
+            serde_json::to_string(&changes).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let (own, saved) = (step.own_digest(), database::to_nanos(SystemTime::now()));
+        let (key, own, facts) = (key.0.as_bytes(), own.as_bytes(), &observation.facts);
+        self.inner().database.write(|transaction| {
+            transaction.execute("DELETE FROM observations WHERE key = ?1 AND facts = ?2", params![key, facts])?;
+            transaction.execute(
+                "INSERT INTO observations (key, facts, changes, step, name, saved) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![key, facts, changes, own, step.metadata.name, saved],
+            )?;
+            transaction.execute(
+                "DELETE FROM observations WHERE key = ?1 AND id NOT IN
+                    (SELECT id FROM observations WHERE key = ?1 ORDER BY id DESC LIMIT ?2)",
+                params![key, MOST_OBSERVATIONS],
+            )?;
+            Ok(())
+        })
+    }
+}
