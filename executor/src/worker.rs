@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use kiln_cache::{Store, StoredLayer, View};
 use kiln_solver::{
-    Cancel, CopyAction, Digest, FileAction, FileActionKind, Job, Layer, Operation, Origin, Output, Source, Step,
-    StepError, Worker,
+    Cancel, CopyAction, Digest, FileAction, FileActionKind, Job, Layer, Made, Mismatch, Operation, Origin, Output,
+    Source, Step, StepError, Worker,
 };
 
 use crate::exec::limits::StepLimits;
 use crate::exec::run_exec;
-use crate::files::{Tree, run_actions, selected};
+use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::sandbox::Sandbox;
 use crate::sources::{Remote, Sources};
 use crate::{Context, ExecutorError};
@@ -226,26 +226,50 @@ impl Worker for Executor {
         Ok(self.seen(step, input, output, cancel)?)
     }
 
-    fn run(&self, job: Job<'_>) -> Result<Vec<Output>, StepError> {
-        match &job.step.operation {
+    fn run(&self, job: Job<'_>) -> Result<Made, StepError> {
+        let outputs = match &job.step.operation {
             Operation::Source(Source::Image { digest, .. }) => {
                 let stack = self.images().stack(digest).map_err(|error| self.failed(error, job.cancel))?;
-                Ok(vec![Output::Layers(stack)])
+                vec![Output::Layers(stack)]
             }
             Operation::Source(Source::Local { name }) => {
                 self.tree(&Output::Local(name.clone()), job.cancel)?;
-                Ok(vec![Output::Local(name.clone())])
+                vec![Output::Local(name.clone())]
             }
             Operation::Source(Source::Http(http)) => {
                 let layer = self.sources().http(http, job.cancel).map_err(ExecutorError::from)?;
-                Ok(vec![built(&layer)])
+                vec![built(&layer)]
             }
             Operation::Source(Source::Git(git)) => {
                 let layer = self.sources().git(git, job.cancel).map_err(ExecutorError::from)?;
-                Ok(vec![built(&layer)])
+                vec![built(&layer)]
             }
-            Operation::File(actions) => Ok(run_actions(self, &job, actions)?),
-            Operation::Exec(exec) => run_exec(self, &job, exec),
+            Operation::File(actions) => return Ok(run_actions(self, &job, actions)?),
+            Operation::Exec(exec) => run_exec(self, &job, exec)?,
+        };
+        Ok(outputs.into())
+    }
+
+    /// Of what a file step changes nothing counts as a whole: it looks at few paths of it.
+    fn unobserved(&self, step: &Step, input: usize, _: &Output) -> Result<Option<Digest>, StepError> {
+        let Operation::File(actions) = &step.operation else { return Ok(None) };
+        let is_changed = changed_input(actions, step.inputs.len()) == Some(input);
+        Ok(is_changed.then(|| Digest::of(b"kiln.files.v1")))
+    }
+
+    fn recheck(
+        &self,
+        step: &Step,
+        inputs: &[Output],
+        facts: &[u8],
+        cancel: &Cancel,
+    ) -> Result<Option<Mismatch>, StepError> {
+        let nothing = || StepError::other("facts of a step that observes nothing");
+        let Operation::File(actions) = &step.operation else { return Err(nothing()) };
+        let input = changed_input(actions, inputs.len()).ok_or_else(nothing)?;
+        match &inputs[input] {
+            Output::Layers(layers) => Ok(recheck(self, layers, facts, cancel)?),
+            Output::Local(_) => Err(nothing()),
         }
     }
 }

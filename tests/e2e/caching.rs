@@ -103,6 +103,35 @@ fn a_mode_counts() {
 }
 
 #[test]
+fn a_copy_does_not_depend_on_what_it_does_not_touch() {
+    let world = World::new();
+    let text = "FROM busybox
+ARG V
+RUN echo $V > /version; if [ $V = 3 ]; then mkdir -m 700 /data; fi
+WORKDIR /app
+COPY one.txt .
+COPY --chown=7:7 --chmod=600 two.txt /data/
+RUN ls /app > /list
+";
+    let project = world.project(&[("Dockerfile", text), ("one.txt", "one\n"), ("two.txt", "two\n")]);
+    let first = world.image(&project, &["--build-arg", "V=1"]);
+    let outcome = world.build(&project).args(["--build-arg", "V=2"]).succeeds();
+    outcome.ran("RUN echo").cached("WORKDIR").cached("COPY one").cached("COPY --chown").ran("RUN ls");
+    let second = world.image(&project, &["--build-arg", "V=2"]);
+    let diff_ids = |image: &kiln_tests::Image| image.config["rootfs"]["diff_ids"].as_array().unwrap().clone();
+    let (first, second) = (diff_ids(&first), diff_ids(&second));
+    assert_ne!(first[first.len() - 5], second[second.len() - 5]);
+    assert_eq!(first[first.len() - 4..first.len() - 1], second[second.len() - 4..second.len() - 1]);
+    // The owner and mode of the source are not looked at, either.
+    std::fs::set_permissions(project.join("two.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(project.join("two.txt"), Some(9), Some(9)).unwrap();
+    world.build(&project).args(["--build-arg", "V=2"]).succeeds().all_cached();
+    // The directory that it copies into is.
+    let outcome = world.build(&project).args(["--build-arg", "V=3"]).succeeds();
+    outcome.cached("WORKDIR").cached("COPY one").ran("COPY --chown");
+}
+
+#[test]
 fn a_comment_or_other_spacing_changes_nothing() {
     let world = World::new();
     let project = two_stages(&world);

@@ -7,6 +7,7 @@
 //! | `select.rs` | what a copy selects of it |
 //! | `include.rs` | the pattern of `--parents` |
 //! | `digest.rs` | the content key of that |
+//! | `base.rs` | what is changed, and what was asked of it |
 //! | `plan.rs` | the new layer as it will be, in memory, above the base |
 //! | `copy.rs` | Docker's rules of copying: from a selection to a plan |
 //! | `unpack.rs` | archives of `ADD` into a plan |
@@ -18,6 +19,7 @@
 //! files written, each read once, in parallel, and checked against the digest that the step's key was made of.
 
 mod attributes;
+mod base;
 mod copy;
 mod digest;
 mod error;
@@ -33,10 +35,11 @@ mod write;
 use kiln_cache::{Device, Timestamp};
 
 pub(crate) use attributes::{Attributes, attributes_of};
+pub(crate) use base::Facts;
 pub(crate) use digest::selected;
 pub use error::{FileError, UnpackError};
 pub(crate) use plan::Plan;
-pub(crate) use run::{run_actions, timestamp};
+pub(crate) use run::{changed_input, recheck, run_actions, timestamp};
 pub(crate) use tree::Tree;
 pub(crate) use unpack::{Archive, unpack_all as unpack};
 pub(crate) use write::write;

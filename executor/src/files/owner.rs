@@ -7,8 +7,6 @@ use super::plan::{Ids, Plan};
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
-/// Far more than any real one has.
-const LARGEST: u64 = 16 << 20;
 
 /// The ids of an owner in the tree that is changed.
 pub(crate) fn look_up(plan: &Plan, owner: &Owner) -> Result<Ids, FileError> {
@@ -43,7 +41,7 @@ fn unknown(kind: &'static str, name: &str, file: &'static str) -> FileError {
 
 /// The first line that begins with a name.
 fn line(plan: &Plan, file: &str, name: &str) -> Result<Option<Vec<u8>>, FileError> {
-    let content = plan.read(&file.as_bytes()[1..], LARGEST)?.unwrap_or_default();
+    let content = plan.read(&file.as_bytes()[1..])?.unwrap_or_default();
     let named = |line: &&[u8]| line.split(|byte| *byte == b':').next() == Some(name.as_bytes());
     Ok(content.split(|byte| *byte == b'\n').find(named).map(<[u8]>::to_vec))
 }

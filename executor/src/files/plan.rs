@@ -6,7 +6,8 @@ use std::io::Read;
 use kiln_cache::{Device, Scratch, Store, Timestamp, View};
 use kiln_solver::{Digest, Layer};
 
-use super::tree::{Bytes, Origin, kind, metadata};
+use super::base::{Base, Facts};
+use super::tree::{Bytes, Origin};
 use super::{Attributes, FileError, Kind, Metadata};
 use crate::paths::{self, ResolveError, Seen};
 
@@ -15,8 +16,8 @@ const PLACE: &str = "the image";
 /// A layer in the making above others.
 pub(crate) struct Plan {
     /// What it builds on.
-    pub(crate) base: Vec<Layer>,
-    view: View,
+    pub(crate) layers: Vec<Layer>,
+    base: Base,
     upper: BTreeMap<Vec<u8>, Planned>,
     /// When directories that it makes were made.
     now: Timestamp,
@@ -24,6 +25,16 @@ pub(crate) struct Plan {
     groups: u64,
     /// Where unpacked files lie until they are moved into place.
     scratch: Option<(Scratch, u64)>,
+}
+
+/// What is left of a plan when all is decided.
+pub(crate) struct Finished {
+    /// The paths of the new layer, each directory before what is in it.
+    pub(crate) upper: BTreeMap<Vec<u8>, Planned>,
+    /// What was asked of the base; `None` where it was too much to remember.
+    pub(crate) facts: Option<Facts>,
+    /// Keeps unpacked files until they are moved into place.
+    pub(crate) scratch: Option<Scratch>,
 }
 
 /// One path of the new layer.
@@ -65,13 +76,13 @@ pub(crate) struct Ids {
 
 impl Plan {
     /// Nothing yet, above these layers.
-    pub(crate) fn new(base: Vec<Layer>, view: View, now: Timestamp) -> Self {
-        Self { base, view, upper: BTreeMap::new(), now, groups: 0, scratch: None }
+    pub(crate) fn new(layers: Vec<Layer>, view: View, now: Timestamp) -> Self {
+        Self { layers, base: Base::new(view), upper: BTreeMap::new(), now, groups: 0, scratch: None }
     }
 
-    /// All of it, each directory before what is in it.
-    pub(crate) fn into_upper(self) -> (BTreeMap<Vec<u8>, Planned>, Option<Scratch>) {
-        (self.upper, self.scratch.map(|(scratch, _)| scratch))
+    /// All of it.
+    pub(crate) fn finish(self) -> Finished {
+        Finished { upper: self.upper, facts: self.base.into_facts(), scratch: self.scratch.map(|(scratch, _)| scratch) }
     }
 
     /// What is at a path, the new layer and its base taken together.
@@ -85,11 +96,7 @@ impl Plan {
             Some(What::Whiteout) => None,
             Some(What::File { .. } | What::Special(..)) => Some(Seen::Other),
             None if self.base_is_hidden(path) => None,
-            None => self.view.entry(path).map(|found| match kind(found.entry.kind) {
-                Kind::Directory => Seen::Directory,
-                Kind::Symlink => Seen::Link(found.entry.target.to_vec()),
-                _ => Seen::Other,
-            }),
+            None => self.base.seen(path),
         }
     }
 
@@ -227,9 +234,8 @@ impl Plan {
             if self.upper.contains_key(directory) {
                 continue;
             }
-            let found = self.view.entry(directory).filter(|found| found.entry.is_directory());
             let not = || FileError::NotADirectory { path: paths::display(directory), place: PLACE.into() };
-            let metadata = metadata(&found.ok_or_else(not)?);
+            let metadata = self.base.directory(directory).ok_or_else(not)?;
             let what = What::Directory { fresh: false, opaque: false };
             self.upper.insert(directory.to_vec(), Planned { what, metadata });
         }
@@ -251,15 +257,11 @@ impl Plan {
 
     /// The regular file at a path, so that it can get another name: taken into the new layer if it is not there.
     pub(crate) fn share(&mut self, path: &[u8]) -> Result<Option<Shared>, FileError> {
-        if !self.upper.contains_key(path) && self.seen(path) == Some(Seen::Other) {
-            let from_base = self.view.entry(path).and_then(|found| {
-                let origin = Origin::Layer(found.layer.clone(), found.entry.path.to_vec());
-                let bytes = Bytes { origin, digest: found.entry.content?, size: found.entry.size };
-                Some((bytes, metadata(&found)))
-            });
-            if let Some((bytes, metadata)) = from_base {
-                self.put(path.to_vec(), What::File { bytes, twin: None }, metadata)?;
-            }
+        if !self.upper.contains_key(path)
+            && self.seen(path) == Some(Seen::Other)
+            && let Some((bytes, metadata)) = self.base.file(path)
+        {
+            self.put(path.to_vec(), What::File { bytes, twin: None }, metadata)?;
         }
         let group = self.next_group();
         let Some(Planned { what: What::File { bytes, twin }, metadata }) = self.upper.get_mut(path) else {
@@ -279,19 +281,19 @@ impl Plan {
         Ok(scratch.path().join(count.to_string()))
     }
 
-    /// The content of a file of at most `limit` bytes, links followed; nothing where there is none.
-    pub(crate) fn read(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+    /// The content of a file, links followed; nothing where there is none.
+    pub(crate) fn read(&self, path: &[u8]) -> Result<Option<Vec<u8>>, FileError> {
         let path = self.resolve(path)?;
         match self.upper.get(&path) {
             Some(Planned { what: What::File { bytes, .. }, .. }) => {
                 let mut content = Vec::new();
-                let read = bytes.open()?.take(limit).read_to_end(&mut content);
+                let read = bytes.open()?.take(bytes.size).read_to_end(&mut content);
                 read.map_err(|source| FileError::Write { action: "read", path: paths::display(&path), source })?;
                 Ok(Some(content))
             }
             Some(_) => Ok(None),
             None if self.seen(&path).is_none() => Ok(None),
-            None => Ok(self.view.read(&path, limit)?),
+            None => Ok(self.base.read(&path)?),
         }
     }
 }

@@ -3,15 +3,17 @@
 use std::time::SystemTime;
 
 use kiln_cache::{Store, Timestamp, View};
-use kiln_solver::{Cancel, FileAction, FileActionKind, Job, Layer, MkfileAction, Origin, Output};
+use kiln_solver::{
+    Cancel, Change, FileAction, FileActionKind, Job, Layer, Made, Mismatch, MkfileAction, Observation, Origin, Output,
+};
 
 use super::plan::Plan;
-use super::{FileError, Tree, copy, owner, write};
+use super::{Facts, FileError, Tree, copy, owner, write};
 use crate::paths;
 use crate::{Executor, ExecutorError};
 
 /// What an action has left behind.
-enum Made {
+enum Tip {
     /// A layer in the making.
     Open(Plan),
     /// Layers.
@@ -19,28 +21,53 @@ enum Made {
 }
 
 /// Carries the actions of a step out and commits what they made.
-pub(crate) fn run_actions(
-    executor: &Executor,
-    job: &Job<'_>,
-    actions: &[FileAction],
-) -> Result<Vec<Output>, ExecutorError> {
-    let mut run = Run { executor, job, actions, made: Vec::with_capacity(actions.len()) };
+pub(crate) fn run_actions(executor: &Executor, job: &Job<'_>, actions: &[FileAction]) -> Result<Made, ExecutorError> {
+    let tips = Vec::with_capacity(actions.len());
+    let mut run = Run { executor, job, actions, tips, facts: None, begun: 0 };
     for (position, action) in actions.iter().enumerate() {
-        let made = run.action(position, action)?;
-        run.made.push(made);
+        let tip = run.action(position, action)?;
+        run.tips.push(tip);
     }
-    run.outputs()
+    let outputs = run.outputs()?;
+    let observation = run.observation(&outputs);
+    Ok(Made { outputs, observation })
+}
+
+/// The input that actions change, if there is one alone and they only ever look at what they change of it.
+pub(crate) fn changed_input(actions: &[FileAction], inputs: usize) -> Option<usize> {
+    let mut changed = actions.iter().filter_map(|action| action.base).filter(|base| *base < inputs);
+    let input = changed.next()?;
+    let alone = changed.all(|other| other == input) && actions.iter().all(|action| action.from != Some(input));
+    alone.then_some(input)
+}
+
+/// The first fact of an earlier run that does not hold for these layers; facts that cannot be understood do not.
+pub(crate) fn recheck(
+    executor: &Executor,
+    layers: &[Layer],
+    facts: &[u8],
+    cancel: &Cancel,
+) -> Result<Option<Mismatch>, ExecutorError> {
+    let Some(facts) = Facts::decode(facts) else {
+        let (subject, was, is) = ("the record", "of this version of kiln", "of another");
+        return Ok(Some(Mismatch { subject: subject.to_owned(), was: was.to_owned(), is: is.to_owned() }));
+    };
+    Ok(facts.recheck(View::new(executor.stored(layers, cancel)?)))
 }
 
 struct Run<'a> {
     executor: &'a Executor,
     job: &'a Job<'a>,
     actions: &'a [FileAction],
-    made: Vec<Made>,
+    tips: Vec<Tip>,
+    /// Where all that was made is one layer above an input: what was asked of that.
+    facts: Option<Facts>,
+    /// How many layers were begun.
+    begun: usize,
 }
 
 impl Run<'_> {
-    fn action(&mut self, position: usize, action: &FileAction) -> Result<Made, ExecutorError> {
+    fn action(&mut self, position: usize, action: &FileAction) -> Result<Tip, ExecutorError> {
         let cancel = self.job.cancel;
         if cancel.is_requested() {
             return Err(ExecutorError::Cancelled);
@@ -59,7 +86,7 @@ impl Run<'_> {
             }
             FileActionKind::Mkfile(mkfile) => make_file(&mut plan, mkfile, self.executor.store())?,
         }
-        Ok(Made::Open(plan))
+        Ok(Tip::Open(plan))
     }
 
     /// The plan that an action goes on with, or a new one above what it builds on.
@@ -77,11 +104,11 @@ impl Run<'_> {
             .enumerate()
             .any(|(other, action)| other != position && (action.base == Some(base) || action.from == Some(base)));
         let wanted = self.actions.get(result).is_some_and(|made| made.output.is_some());
-        match self.made.get_mut(result) {
-            Some(made @ Made::Open(_)) if !others && !wanted && action.from != Some(base) => {
-                match std::mem::replace(made, Made::Closed(Vec::new())) {
-                    Made::Open(plan) => Ok(plan),
-                    Made::Closed(layers) => self.plan(layers),
+        match self.tips.get_mut(result) {
+            Some(tip @ Tip::Open(_)) if !others && !wanted && action.from != Some(base) => {
+                match std::mem::replace(tip, Tip::Closed(Vec::new())) {
+                    Tip::Open(plan) => Ok(plan),
+                    Tip::Closed(layers) => self.plan(layers),
                 }
             }
             _ => {
@@ -91,7 +118,8 @@ impl Run<'_> {
         }
     }
 
-    fn plan(&self, layers: Vec<Layer>) -> Result<Plan, ExecutorError> {
+    fn plan(&mut self, layers: Vec<Layer>) -> Result<Plan, ExecutorError> {
+        self.begun += 1;
         let view = View::new(self.executor.stored(&layers, self.job.cancel)?);
         Ok(Plan::new(layers, view, timestamp(self.executor.created())))
     }
@@ -109,16 +137,21 @@ impl Run<'_> {
 
     /// Sees to it that the result of an action is committed.
     fn close(&mut self, result: usize) -> Result<Vec<Layer>, ExecutorError> {
-        let made = self.made.get_mut(result).ok_or_else(|| malformed("an action refers to a later one"))?;
-        let layers = match std::mem::replace(made, Made::Closed(Vec::new())) {
-            Made::Closed(layers) => layers,
-            Made::Open(plan) => commit(self.executor.store(), plan, self.executor.created(), self.job.cancel)?,
+        let tip = self.tips.get_mut(result).ok_or_else(|| malformed("an action refers to a later one"))?;
+        let layers = match std::mem::replace(tip, Tip::Closed(Vec::new())) {
+            Tip::Closed(layers) => layers,
+            Tip::Open(plan) => {
+                let store = self.executor.store();
+                let (layers, facts) = commit(store, plan, self.executor.created(), self.job.cancel)?;
+                self.facts = facts;
+                layers
+            }
         };
-        self.made[result] = Made::Closed(layers.clone());
+        self.tips[result] = Tip::Closed(layers.clone());
         Ok(layers)
     }
 
-    fn outputs(mut self) -> Result<Vec<Output>, ExecutorError> {
+    fn outputs(&mut self) -> Result<Vec<Output>, ExecutorError> {
         let mut outputs: Vec<Option<Output>> = Vec::new();
         for (position, action) in self.actions.iter().enumerate() {
             let Some(output) = action.output.and_then(|output| usize::try_from(output).ok()) else { continue };
@@ -134,6 +167,20 @@ impl Run<'_> {
     }
 }
 
+impl Run<'_> {
+    /// What decided these outputs, where they are one change of one input.
+    fn observation(&self, outputs: &[Output]) -> Option<Observation> {
+        let input = changed_input(self.actions, self.job.inputs.len()).filter(|_| self.begun == 1)?;
+        let Output::Layers(base) = &self.job.inputs[input] else { return None };
+        let change = |output: &Output| {
+            let Output::Layers(layers) = output else { return None };
+            Some(Change { base: Some(input), layers: layers.strip_prefix(&base[..])?.to_vec() })
+        };
+        let changes = outputs.iter().map(change).collect::<Option<_>>()?;
+        Some(Observation { facts: self.facts.as_ref()?.encode()?, changes })
+    }
+}
+
 /// Plans a file of known content: in the place of another, but not of a directory. Links are followed.
 pub(super) fn make_file(plan: &mut Plan, action: &MkfileAction, store: &Store) -> Result<(), FileError> {
     let owner = action.owner.as_ref().map(|owner| owner::look_up(plan, owner)).transpose()?.unwrap_or_default();
@@ -142,17 +189,22 @@ pub(super) fn make_file(plan: &mut Plan, action: &MkfileAction, store: &Store) -
     plan.make_file(path, action.content.as_bytes(), action.mode & 0o7777, owner, store)
 }
 
-/// Writes a plan and makes a layer of it; the layers with the new one on top.
-pub(super) fn commit(store: &Store, plan: Plan, created: SystemTime, cancel: &Cancel) -> Result<Vec<Layer>, FileError> {
-    let mut layers = plan.base.clone();
+/// Writes a plan and makes a layer of it: the layers with the new one on top, and what was asked of the others.
+pub(super) fn commit(
+    store: &Store,
+    plan: Plan,
+    created: SystemTime,
+    cancel: &Cancel,
+) -> Result<(Vec<Layer>, Option<Facts>), FileError> {
+    let mut layers = plan.layers.clone();
     let draft = store.begin_layer()?;
-    write::write(plan, &draft, store.whiteouts(), cancel)?;
+    let facts = write::write(plan, &draft, store.whiteouts(), cancel)?;
     if cancel.is_requested() {
         return Err(FileError::Cancelled);
     }
     let layer = draft.commit(created)?;
     layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
-    Ok(layers)
+    Ok((layers, facts))
 }
 
 pub(crate) fn timestamp(time: SystemTime) -> Timestamp {

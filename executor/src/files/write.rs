@@ -12,19 +12,25 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::plan::{Plan, Planned, Twin, What};
+use super::base::Facts;
+use super::plan::{Finished, Plan, Planned, Twin, What};
 use super::tree::{Bytes, Origin};
 use super::{FileError, Kind, Metadata};
 use crate::paths;
 
 const CHUNK: usize = 256 * 1024;
 
-/// Writes a plan into the draft of a layer.
-pub(crate) fn write(plan: Plan, draft: &LayerDraft, whiteouts: Whiteouts, cancel: &Cancel) -> Result<(), FileError> {
+/// Writes a plan into the draft of a layer. Returns what the plan asked of its base, as far as it is remembered.
+pub(crate) fn write(
+    plan: Plan,
+    draft: &LayerDraft,
+    whiteouts: Whiteouts,
+    cancel: &Cancel,
+) -> Result<Option<Facts>, FileError> {
     let root = open_directory(CWD, draft.files()).map_err(|errno| failed("open", b"", errno))?;
     let effective = (rustix::process::geteuid(), rustix::process::getegid());
     let writer = Writer { root: root.as_fd(), draft, whiteouts, effective };
-    let (upper, _scratch) = plan.into_upper();
+    let Finished { upper, facts, scratch: _scratch } = plan.finish();
     for (path, _) in upper.iter().filter(|(_, planned)| matches!(planned.what, What::Directory { .. })) {
         rustix::fs::mkdirat(writer.root, path.as_slice(), Mode::RWXU).map_err(|errno| failed("make", path, errno))?;
     }
@@ -51,7 +57,7 @@ pub(crate) fn write(plan: Plan, draft: &LayerDraft, whiteouts: Whiteouts, cancel
     for (path, planned) in upper.iter().rev() {
         writer.rest(path, planned)?;
     }
-    Ok(())
+    Ok(facts)
 }
 
 struct Writer<'a> {

@@ -76,7 +76,7 @@ impl Steps {
         let id = graph.add(step);
         let log = Log::default();
         let job = Job { id, step: graph.step(id), inputs, cancel: &Cancel::new(), observer: &log };
-        (self.executor.run(job), log)
+        (self.executor.run(job).map(|made| made.outputs), log)
     }
 
     /// The layers after running a script on top of these.

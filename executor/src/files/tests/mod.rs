@@ -21,6 +21,7 @@ use crate::{Context, paths};
 
 mod archives;
 mod keys;
+mod observations;
 mod parents;
 mod rules;
 mod steps;
@@ -77,7 +78,7 @@ impl World {
     }
 
     fn commit(&self, plan: Plan) -> Result<Vec<Layer>, FileError> {
-        commit(&self.store, plan, now(), &Cancel::new())
+        Ok(commit(&self.store, plan, now(), &Cancel::new())?.0)
     }
 
     fn copy_from(&self, tree: &Tree, base: &[Layer], action: &CopyAction) -> Result<Vec<Layer>, FileError> {

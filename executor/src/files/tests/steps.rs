@@ -37,7 +37,7 @@ fn run(executor: &Executor, actions: Vec<FileAction>, inputs: &[Output]) -> Resu
     let step = Step::new(Operation::File(actions), "test");
     let mut graph = Graph::new();
     let id = graph.add(step.clone());
-    executor.run(Job { id, step: &step, inputs, cancel: &Cancel::new(), observer: &Quiet })
+    Ok(executor.run(Job { id, step: &step, inputs, cancel: &Cancel::new(), observer: &Quiet })?.outputs)
 }
 
 fn action(base: Option<usize>, from: Option<usize>, output: Option<u32>, kind: FileActionKind) -> FileAction {
