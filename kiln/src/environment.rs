@@ -27,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) credentials: Vec<PathBuf>,
     /// Whether stderr takes colours.
     pub(crate) colour: bool,
+    /// Whether stderr is a terminal that can be drawn on.
+    pub(crate) live: bool,
     /// The time that everything built is said to be made at, where it is fixed.
     pub(crate) source_date_epoch: Option<SystemTime>,
     /// What fetching from web servers and git repositories goes by: proxies, certificates, keys.
@@ -86,14 +88,16 @@ impl Environment {
             })?,
         };
         let user_config = below_home("XDG_CONFIG_HOME", ".config").map(|config| config.join("kiln/kiln.toml"));
-        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || variable("TERM").is_some_and(|value| value == "dumb");
+        let live = terminal && variable("TERM").is_none_or(|value| value != "dumb");
+        let refused = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let forced = variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
         Ok(Self {
             root,
             config: config.or_else(|| path("KILN_CONFIG")),
             config_candidates: user_config.into_iter().chain([SYSTEM_CONFIG.into()]).collect(),
             credentials: credentials(home.as_deref(), &path),
-            colour: terminal && !plain,
+            colour: !refused && (live || forced),
+            live,
             source_date_epoch: variable("SOURCE_DATE_EPOCH")
                 .filter(|value| !value.is_empty())
                 .map(|value| parse_epoch(&value))
@@ -198,7 +202,10 @@ mod tests {
     fn colours_can_be_refused() {
         assert!(environment(Some("/"), true, &[("NO_COLOR", "")]).unwrap().colour);
         assert!(!environment(Some("/"), true, &[("NO_COLOR", "1")]).unwrap().colour);
-        assert!(!environment(Some("/"), true, &[("TERM", "dumb")]).unwrap().colour);
+        let dumb = environment(Some("/"), true, &[("TERM", "dumb")]).unwrap();
+        assert!(!dumb.colour && !dumb.live);
+        assert!(environment(Some("/"), true, &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]).unwrap().colour);
+        assert!(!environment(Some("/"), true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]).unwrap().colour);
     }
 
     #[test]

@@ -95,12 +95,16 @@ pub(crate) fn output(name: &str, tail: &[String]) -> String {
     report
 }
 
+/// The line of a text that this byte is on, counted from 1.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}
+
 /// The lines of a Dockerfile around a span, the span's own marked with `>>>`.
 pub(crate) fn excerpt(file: &str, text: &str, span: SourceSpan) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let line_of = |offset: usize| text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
-    let first = line_of(span.start);
-    let last = line_of(span.end.saturating_sub(1).max(span.start)).min(lines.len().saturating_sub(1));
+    let first = line_of(text, span.start) - 1;
+    let last = (line_of(text, span.end.saturating_sub(1).max(span.start)) - 1).min(lines.len().saturating_sub(1));
     if lines.is_empty() || first > last {
         return String::new();
     }

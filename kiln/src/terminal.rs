@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use anstyle::{AnsiColor, Style};
 
 use crate::error::{self, CliError};
+use crate::progress::Size;
 
 /// Writes data to stdout. A reader that has seen enough (`kiln images | head -1`) is no error.
 pub(crate) fn print(data: &str) -> Result<(), CliError> {
@@ -14,6 +15,12 @@ pub(crate) fn print(data: &str) -> Result<(), CliError> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CliError::environment(format!("cannot write to stdout: {}", error::plain_io(&error)))),
     }
+}
+
+/// The size of the terminal that stderr is; the usual one where that cannot be told.
+pub(crate) fn size() -> Size {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    size.map_or(Size { rows: 24, columns: 80 }, |size| Size { rows: size.ws_row.into(), columns: size.ws_col.into() })
 }
 
 /// Says something on stderr. That nobody listens is no reason to stop.

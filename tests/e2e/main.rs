@@ -22,6 +22,7 @@ mod images;
 mod interrupted;
 mod language;
 mod parallel;
+mod progress;
 mod registry;
 mod rootless;
 mod sandbox;

@@ -1,30 +1,63 @@
-//! Shows what a build is doing, on stderr and as it happens. [`plain`] decides what is said and when; here it
-//! is given the time and its words are written.
+//! Shows what a build is doing, on stderr and as it happens. What is told ([`event`]) goes to a display, which
+//! decides what is said and when: [`plain`] lines, a live [`tty`], [`rawjson`] for programs, or [`quiet`]. Here
+//! displays are given the time, and their words are written.
 
+mod event;
+mod lines;
 mod plain;
+mod quiet;
+mod rawjson;
+mod steps;
 mod text;
+mod tty;
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-pub(crate) use plain::{End, Group};
+pub(crate) use event::{Display, End, Group, Title};
+pub(crate) use steps::Steps;
 pub(crate) use text::clean;
+pub(crate) use tty::Size;
 
-use kiln_solver::{Graph, Hit, LogStream, Observer, StepError, StepId};
+use kiln_solver::LogStream;
 use plain::Plain;
+use quiet::Quiet;
+use rawjson::RawJson;
+use tty::Tty;
 
 use crate::error::{CliError, Kind};
-use crate::failure;
+use crate::terminal;
 
 /// What `--progress` and `--quiet` ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Every step and its output.
     Plain,
+    /// What runs, drawn over and over on a terminal.
+    Tty,
+    /// A line of JSON for each thing that happens.
+    RawJson,
     /// Nothing.
     Quiet,
+}
+
+impl Style {
+    /// Whether words for people may stand between what it shows.
+    pub(crate) fn is_for_people(self) -> bool {
+        matches!(self, Self::Plain | Self::Tty)
+    }
+
+    /// A display of this style; `colour` says whether there are colours, `began` when the build did.
+    pub(crate) fn display(self, colour: bool, began: SystemTime) -> Box<dyn Display> {
+        match self {
+            Self::Plain => Box::new(Plain::new(colour)),
+            Self::Tty => Box::new(Tty::new(colour, terminal::size)),
+            Self::RawJson => Box::new(RawJson::new(began)),
+            Self::Quiet => Box::new(Quiet::new(colour)),
+        }
+    }
 }
 
 /// The display of one build. Clones are the same display.
@@ -32,42 +65,67 @@ pub(crate) enum Style {
 pub(crate) struct Progress(Arc<Shared>);
 
 struct Shared {
-    style: Style,
     began: Instant,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    plain: Plain,
-    /// Whether a thread looks after what is held back.
-    ticking: bool,
+    display: Box<dyn Display>,
+    /// How many groups have begun.
+    groups: usize,
+    ticking: Ticking,
+}
+
+/// Whether a thread looks after what is held back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ticking {
+    /// There may be no threads yet.
+    Forbidden,
+    Stopped,
+    Running,
 }
 
 impl Progress {
     /// A display that shows nothing yet.
-    pub(crate) fn new(style: Style) -> Self {
-        Self(Arc::new(Shared { style, began: Instant::now(), state: Mutex::default() }))
+    pub(crate) fn new(style: Style, colour: bool) -> Self {
+        let display = style.display(colour, SystemTime::now());
+        let state = State { display, groups: 0, ticking: Ticking::Forbidden };
+        Self(Arc::new(Shared { began: Instant::now(), state: Mutex::new(state) }))
+    }
+
+    /// From now on the process may have more than one thread, and what is held back is shown once its time has
+    /// come.
+    pub(crate) fn keep_up(&self) {
+        let mut state = self.state();
+        if state.ticking == Ticking::Forbidden {
+            state.ticking = Ticking::Stopped;
+        }
+        self.start_ticking(&mut state);
     }
 
     /// Something begins.
-    pub(crate) fn start(&self, name: &str) -> Group {
-        self.with(|plain, now| plain.start(now, name))
+    pub(crate) fn start(&self, title: &Title) -> Group {
+        self.with(|state, now| {
+            let group = Group(state.groups);
+            state.groups += 1;
+            state.display.start(now, group, title);
+            group
+        })
     }
 
     /// One line about it.
     pub(crate) fn note(&self, group: Group, note: &str) {
-        self.with(|plain, now| plain.note(now, group, note));
+        self.with(|state, now| state.display.note(now, group, note));
     }
 
     /// It ends.
     pub(crate) fn end(&self, group: Group, end: &End) {
-        self.with(|plain, now| plain.end(now, group, end));
+        self.with(|state, now| state.display.end(now, group, end));
     }
 
     /// Runs `work` as a group of its own.
     pub(crate) fn during<T>(&self, name: &str, work: impl FnOnce(Group) -> Result<T, CliError>) -> Result<T, CliError> {
-        let group = self.start(name);
+        let group = self.start(&Title::new(name));
         let result = work(group);
         let end = match &result {
             Ok(_) => End::Done,
@@ -80,121 +138,61 @@ impl Progress {
 
     /// Shows what is still held back, before something else is printed.
     pub(crate) fn finish(&self) {
-        self.with(Plain::finish);
+        self.with(|state, now| state.display.finish(now));
     }
 
     fn output(&self, group: Group, stream: LogStream, bytes: &[u8]) {
-        self.with(|plain, now| plain.output(now, group, stream, bytes));
+        self.with(|state, now| state.display.output(now, group, stream, bytes));
     }
 
     fn tail(&self, group: Group) -> Vec<String> {
-        self.state().plain.tail(group).map(str::to_owned).collect()
+        self.state().display.tail(group)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Plain, Duration) -> T) -> T {
+    /// Time is taken under the lock, so that it never runs backwards.
+    fn with<T>(&self, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let mut state = self.state();
-        let result = change(&mut state.plain, self.0.began.elapsed());
-        self.write(&mut state);
-        if state.plain.holds() && !std::mem::replace(&mut state.ticking, true) {
-            state.ticking = self.spawn_ticker();
-        }
+        let result = change(&mut state, self.0.began.elapsed());
+        write(&mut state);
+        self.start_ticking(&mut state);
         result
-    }
-
-    /// Written under the lock, so that lines stay in order. A stderr that is gone is no reason to stop.
-    fn write(&self, state: &mut State) {
-        let text = state.plain.take();
-        if !text.is_empty() && self.0.style == Style::Plain {
-            let _ = std::io::stderr().write_all(text.as_bytes());
-        }
     }
 
     /// Starts the thread that shows what is held back once its time has come; it ends when nothing is.
     /// Without it, output appears later but is not lost.
-    fn spawn_ticker(&self) -> bool {
+    fn start_ticking(&self, state: &mut State) {
+        if state.ticking != Ticking::Stopped || !state.display.waits() {
+            return;
+        }
         let shared = Arc::downgrade(&self.0);
         let ticker = move || {
-            while let Some(shared) = shared.upgrade() {
+            loop {
+                thread::sleep(tty::FRAME);
+                let Some(shared) = shared.upgrade() else { return };
                 let progress = Self(shared);
                 let mut state = progress.state();
-                let holds = state.plain.tick(progress.0.began.elapsed());
-                progress.write(&mut state);
-                state.ticking = holds;
-                drop(state);
-                drop(progress);
-                if !holds {
+                state.display.tick(progress.0.began.elapsed());
+                write(&mut state);
+                if !state.display.waits() {
+                    state.ticking = Ticking::Stopped;
                     return;
                 }
-                thread::sleep(plain::HOLD / 5);
             }
         };
-        thread::Builder::new().name("progress".to_owned()).spawn(ticker).is_ok()
-    }
-}
-
-/// Tells the display what the solver does with the steps of a graph.
-pub(crate) struct Steps<'a> {
-    progress: &'a Progress,
-    graph: &'a Graph,
-    groups: Mutex<Vec<Option<Group>>>,
-}
-
-impl<'a> Steps<'a> {
-    /// An observer of this graph's steps.
-    pub(crate) fn new(progress: &'a Progress, graph: &'a Graph) -> Self {
-        Self { progress, graph, groups: Mutex::default() }
-    }
-
-    /// The last lines that a step printed.
-    pub(crate) fn tail(&self, id: StepId) -> Vec<String> {
-        let group = self.groups().get(id.index()).copied().flatten();
-        group.map(|group| self.progress.tail(group)).unwrap_or_default()
-    }
-
-    fn groups(&self) -> MutexGuard<'_, Vec<Option<Group>>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The group of a step, which begins now if it has not yet.
-    fn group(&self, id: StepId) -> Group {
-        let mut groups = self.groups();
-        if groups.len() <= id.index() {
-            groups.resize(id.index() + 1, None);
+        if thread::Builder::new().name("progress".to_owned()).spawn(ticker).is_ok() {
+            state.ticking = Ticking::Running;
         }
-        *groups[id.index()].get_or_insert_with(|| self.progress.start(&self.graph.step(id).metadata.name))
     }
 }
 
-impl Observer for Steps<'_> {
-    fn started(&self, id: StepId) {
-        self.group(id);
-    }
-
-    fn cached(&self, id: StepId, _hit: Hit) {
-        self.progress.end(self.group(id), &End::Cached);
-    }
-
-    fn log(&self, id: StepId, stream: LogStream, bytes: &[u8]) {
-        self.progress.output(self.group(id), stream, bytes);
-    }
-
-    fn finished(&self, id: StepId) {
-        self.progress.end(self.group(id), &End::Done);
-    }
-
-    fn failed(&self, id: StepId, error: &StepError) {
-        let end = match error {
-            StepError::Cancelled => End::Cancelled,
-            error => End::Failed(failure::describe(self.graph.step(id), error)),
-        };
-        // A step that was stopped before it began has never been seen: there is nothing to say about it.
-        let seen = self.groups().get(id.index()).is_some_and(Option::is_some);
-        if seen || end != End::Cancelled {
-            self.progress.end(self.group(id), &end);
-        }
+/// Written under the lock, so that lines stay in order. A stderr that is gone is no reason to stop.
+fn write(state: &mut State) {
+    let text = state.display.take();
+    if !text.is_empty() {
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
 }

@@ -1,21 +1,32 @@
 //! Makes what a step prints safe to show: whole lines, without anything that moves the cursor, clears the
-//! screen or changes the terminal. Colours stay.
+//! screen, changes the terminal or turns the order of letters around. Colours stay where there are colours.
 
 /// A line longer than this is broken up, so that a step that never ends its line cannot fill the memory.
 const LONGEST_LINE: usize = 16 * 1024;
 
+/// What puts colours off again.
+pub(super) const RESET: &str = "\x1b[0m";
+
 /// Gathers bytes until they make a line.
 #[derive(Default)]
-pub(crate) struct LineBuffer(Vec<u8>);
+pub(super) struct LineBuffer {
+    bytes: Vec<u8>,
+    colour: bool,
+}
 
 impl LineBuffer {
+    /// An empty one; with `colour`, colours are kept.
+    pub(super) fn new(colour: bool) -> Self {
+        Self { bytes: Vec::new(), colour }
+    }
+
     /// Takes bytes in and yields the lines that they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.0.extend_from_slice(part);
+            self.bytes.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                self.0.pop();
+                self.bytes.pop();
                 lines.extend(self.finish().or(Some(String::new())));
             } else {
                 self.shorten(&mut lines);
@@ -25,26 +36,34 @@ impl LineBuffer {
     }
 
     /// What is left when nothing more will come, if there is something.
-    pub(crate) fn finish(&mut self) -> Option<String> {
-        let line = std::mem::take(&mut self.0);
-        (!line.is_empty()).then(|| clean_line(&line))
+    pub(super) fn finish(&mut self) -> Option<String> {
+        let line = self.pending();
+        self.bytes.clear();
+        line
+    }
+
+    /// How the line that has no end yet looks now.
+    pub(super) fn pending(&self) -> Option<String> {
+        (!self.bytes.is_empty()).then(|| clean_line(&self.bytes, self.colour))
+    }
+
+    /// Whether the line that has no end yet was written over, as progress bars do.
+    pub(super) fn is_overwritten(&self) -> bool {
+        last_overwrite(&self.bytes).is_some()
     }
 
     /// Keeps an unfinished line from growing without end: what a carriage return has overwritten goes, the
     /// rest is broken.
     fn shorten(&mut self, lines: &mut Vec<String>) {
-        if self.0.len() <= LONGEST_LINE {
-            return;
+        if self.bytes.len() > LONGEST_LINE
+            && let Some(start) = last_overwrite(&self.bytes)
+        {
+            self.bytes.drain(..start);
         }
-        if let Some(start) = last_overwrite(&self.0) {
-            self.0.drain(..start);
-        }
-        if self.0.len() > LONGEST_LINE {
-            let cut = character_boundary(&self.0, LONGEST_LINE);
-            let rest = self.0.split_off(cut);
-            lines.push(clean_line(&self.0));
-            self.0 = rest;
-            self.shorten(lines);
+        while self.bytes.len() > LONGEST_LINE {
+            let rest = self.bytes.split_off(character_boundary(&self.bytes, LONGEST_LINE));
+            lines.push(clean_line(&self.bytes, self.colour));
+            self.bytes = rest;
         }
     }
 }
@@ -62,15 +81,20 @@ fn last_overwrite(line: &[u8]) -> Option<usize> {
 }
 
 /// One line as it would look on a terminal in the end: what a carriage return has overwritten is gone.
-fn clean_line(line: &[u8]) -> String {
+fn clean_line(line: &[u8], colour: bool) -> String {
     let start = last_overwrite(line).unwrap_or(0);
-    clean(&String::from_utf8_lossy(&line[start..]))
+    clean_output(&String::from_utf8_lossy(&line[start..]), colour)
 }
 
-/// The text without control characters other than tabs and without escape sequences other than colours
-/// (SGR); a colour that is left on is put off at the end.
+/// The text without control characters other than tabs and without escape sequences.
 pub(crate) fn clean(text: &str) -> String {
-    if !text.chars().any(is_control) {
+    clean_output(text, false)
+}
+
+/// The text without control characters other than tabs and without escape sequences, but for colours (SGR) where
+/// there are any: one that is left on is put off at the end.
+fn clean_output(text: &str, colour: bool) -> String {
+    if !text.chars().any(|letter| is_control(letter) || is_reordering(letter)) {
         return text.to_owned();
     }
     let mut cleaned = String::with_capacity(text.len());
@@ -81,7 +105,7 @@ pub(crate) fn clean(text: &str) -> String {
         rest = match letter {
             '\x1b' => {
                 let (sequence, after) = escape_sequence(after);
-                if let Some(sequence) = sequence {
+                if let Some(sequence) = sequence.filter(|_| colour) {
                     cleaned.push('\x1b');
                     cleaned.push_str(sequence);
                     coloured = !matches!(sequence, "[m" | "[0m");
@@ -90,19 +114,24 @@ pub(crate) fn clean(text: &str) -> String {
             }
             letter if is_control(letter) => after,
             letter => {
-                cleaned.push(letter);
+                cleaned.push(if is_reordering(letter) { char::REPLACEMENT_CHARACTER } else { letter });
                 after
             }
         };
     }
     if coloured {
-        cleaned.push_str("\x1b[0m");
+        cleaned.push_str(RESET);
     }
     cleaned
 }
 
 fn is_control(letter: char) -> bool {
     letter.is_control() && letter != '\t'
+}
+
+/// Whether a letter makes others appear in another order, or on another line (Unicode TR 9, TR 36).
+fn is_reordering(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Splits what follows an ESC into the sequence, if it is one that sets colours, and the text behind it.
@@ -160,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_log_without_lines_takes_little_memory() {
+        let mut buffer = LineBuffer::default();
+        let chunk = vec![b'x'; 64 << 10];
+        for _ in 0..256 {
+            let lines = buffer.push(&chunk);
+            assert!(lines.iter().map(String::len).sum::<usize>() <= chunk.len() + LONGEST_LINE);
+            assert!(buffer.bytes.len() <= LONGEST_LINE);
+        }
+        assert!(buffer.bytes.capacity() < 512 << 10, "{}", buffer.bytes.capacity());
+    }
+
+    #[test]
     fn progress_drawn_over_itself_does_not_pile_up() {
         let mut buffer = LineBuffer::default();
         for percent in 0..100_000 {
@@ -194,7 +235,44 @@ mod tests {
             ("\x1bé", "é"),
         ];
         for (text, expected) in cases {
-            assert_eq!(clean(text), expected, "{text:?}");
+            assert_eq!(clean_output(text, true), expected, "{text:?}");
+            assert!(!clean(text).contains('\x1b'), "{text:?}");
+        }
+        assert_eq!(clean("\x1b[1;31mred\x1b[0m"), "red");
+    }
+
+    #[test]
+    fn letters_cannot_change_places() {
+        assert_eq!(clean("if \u{202e}}\u{2066}x"), "if \u{fffd}}\u{fffd}x");
+        assert_eq!(clean("a\u{2028}b\u{200f}"), "a\u{fffd}b\u{fffd}");
+        assert_eq!(
+            clean("\u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{1f468}\u{200d}\u{1f469}"),
+            "\u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{1f468}\u{200d}\u{1f469}"
+        );
+    }
+
+    /// Nothing that a step prints, however it is cut, leaves anything but colours and text.
+    #[test]
+    fn no_bytes_get_through() {
+        let mut state = 0x9e37_79b9_u32;
+        let mut buffer = LineBuffer::new(true);
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..40)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *b"\x1b\x1b\x1b[]P_\\;0?>m2JHh\x07\x9b\xc2\x9c\x00\r\n\t\xe2\x80\xae a"
+                        .get(state as usize >> 27)
+                        .unwrap_or(&b'x')
+                })
+                .collect();
+            for line in buffer.push(&bytes).into_iter().chain(buffer.pending()) {
+                let is_text = |letter: char| !is_reordering(letter) && (!is_control(letter) || letter == '\x1b');
+                assert!(line.chars().all(is_text), "{line:?}");
+                for sequence in line.split('\x1b').skip(1) {
+                    let end = sequence.find('m').unwrap();
+                    assert!(sequence[1..end].bytes().all(|byte| byte.is_ascii_digit() || b";:".contains(&byte)));
+                }
+            }
         }
     }
 

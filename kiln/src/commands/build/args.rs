@@ -90,6 +90,10 @@ pub(super) enum ProgressStyle {
     Auto,
     /// Every step and its output, line by line
     Plain,
+    /// A live display of what is running
+    Tty,
     /// Nothing
     Quiet,
+    /// A line of JSON for each thing that happens, as BuildKit has them
+    Rawjson,
 }

@@ -40,7 +40,7 @@ use crate::environment::Environment;
 use crate::error::{self, CliError, Kind};
 use crate::failure;
 use crate::local::image_error;
-use crate::progress::{Progress, Steps, Style};
+use crate::progress::{Progress, Steps};
 use crate::session::{Session, store_error};
 use crate::signals::Interrupt;
 use crate::terminal;
@@ -53,7 +53,7 @@ const MAIN_CONTEXT: &str = "context";
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
     let mut request = Request::new(args, environment, &|name| std::env::var_os(name))?;
     export::check_stdout(&request.outputs)?;
-    let progress = Progress::new(request.style);
+    let progress = Progress::new(request.style, environment.colour);
     let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
         let begun = RefCell::new(begun);
         Builder { request: &request, environment, progress: &progress, begun }.run()
@@ -78,7 +78,7 @@ fn fetch_context(
     progress: &Progress,
 ) -> Result<Option<Work>, CliError> {
     let Some(context) = request.remote_context.clone() else { return Ok(None) };
-    let mut work = begin(request, environment)?;
+    let mut work = begin(request, environment, progress)?;
     let fetched = progress.during(&context.title("internal"), |_| {
         remote::fetch(&context, request, environment, &work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })
@@ -104,15 +104,16 @@ struct Work {
 
 /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first works for a
 /// process of one thread alone.
-fn begin(request: &Request, environment: &Environment) -> Result<Work, CliError> {
+fn begin(request: &Request, environment: &Environment, progress: &Progress) -> Result<Work, CliError> {
     let configuration = environment.configuration()?;
     let session = Session::open(environment)?;
     if let Identity::UserSingle { why } = &session.identity
-        && request.style != Style::Quiet
+        && request.style.is_for_people()
     {
         let message = format!("files of all users will belong to one: {why}");
         terminal::warn(&message, environment.colour);
     }
+    progress.keep_up();
     let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
@@ -168,7 +169,7 @@ impl Builder<'_> {
 
     /// Lists warnings, a line for each.
     fn list_warnings(&self, warnings: &[Diagnostic], file: &SourceFile) {
-        if !warnings.is_empty() && self.request.style != Style::Quiet {
+        if !warnings.is_empty() && self.request.style.is_for_people() {
             self.progress.finish();
             terminal::say(&diagnostics::list(warnings, file));
         }
@@ -178,7 +179,7 @@ impl Builder<'_> {
     fn begin(&self) -> Result<Work, CliError> {
         match self.begun.take() {
             Some(work) => Ok(work),
-            None => begin(self.request, self.environment),
+            None => begin(self.request, self.environment, self.progress),
         }
     }
 
@@ -250,7 +251,7 @@ impl Builder<'_> {
     ) -> Result<Vec<Layer>, CliError> {
         let Some(target) = build.target else { return Ok(Vec::new()) };
         let executor = self.executor(build, work)?;
-        let steps = Steps::new(self.progress, &build.graph);
+        let steps = Steps::new(self.progress, &build.graph, &file.text);
         let store = &*work.session.store;
         let outputs =
             solve(&build.graph, &[target.step], &executor, store, &steps, &work.cancel).map_err(|failed| {

@@ -120,10 +120,7 @@ impl Request {
             Some(_) => PathBuf::new(),
             None => directory("the build context", &args.path)?,
         };
-        let style = match args.progress {
-            ProgressStyle::Auto | ProgressStyle::Plain if !args.quiet => Style::Plain,
-            _ => Style::Quiet,
-        };
+        let style = if args.quiet { Style::Quiet } else { style(args.progress, environment)? };
         let build_args = parse_build_args(&args.build_args, variable)?;
         let epoch = build_args.get("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
         let epoch = epoch.map(|value| parse_epoch(OsStr::new(value))).transpose()?;
@@ -161,6 +158,17 @@ impl Request {
             Some(_) => Ok(Ignore::default()),
             None => sources::ignore_for(&self.dockerfile, &self.context),
         }
+    }
+}
+
+fn style(asked: ProgressStyle, environment: &Environment) -> Result<Style, CliError> {
+    match asked {
+        ProgressStyle::Auto if environment.live => Ok(Style::Tty),
+        ProgressStyle::Auto | ProgressStyle::Plain => Ok(Style::Plain),
+        ProgressStyle::Tty if environment.live => Ok(Style::Tty),
+        ProgressStyle::Tty => Err(CliError::usage("`--progress=tty` needs a terminal that stderr goes to")),
+        ProgressStyle::Quiet => Ok(Style::Quiet),
+        ProgressStyle::Rawjson => Ok(Style::RawJson),
     }
 }
 
@@ -309,6 +317,21 @@ mod tests {
         let expected = [("A", "1=2"), ("FROM_ENVIRONMENT", "set")];
         assert_eq!(arguments, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert_eq!(message(&["--build-arg", "=x", "/"]), "`--build-arg =x` has no name");
+    }
+
+    #[test]
+    fn the_display_suits_the_terminal() {
+        let environment = |live| {
+            let mut environment = Environment::default();
+            environment.live = live;
+            environment
+        };
+        assert_eq!(style(ProgressStyle::Auto, &environment(true)).unwrap(), Style::Tty);
+        assert_eq!(style(ProgressStyle::Auto, &environment(false)).unwrap(), Style::Plain);
+        assert_eq!(style(ProgressStyle::Tty, &environment(true)).unwrap(), Style::Tty);
+        assert_eq!(style(ProgressStyle::Tty, &environment(false)).unwrap_err().exit_code(), 2);
+        assert_eq!(request(&["--progress", "rawjson", "/"]).unwrap().style, Style::RawJson);
+        assert_eq!(request(&["--progress", "rawjson", "-q", "/"]).unwrap().style, Style::Quiet);
     }
 
     #[test]
