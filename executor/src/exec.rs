@@ -1,12 +1,13 @@
 //! `RUN`: one command in the sandbox, over the layers of its input.
 
+pub(crate) mod container;
 pub(crate) mod limits;
 pub(crate) mod user;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use kiln_cache::{StoreError, StoredLayer, View};
+use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
 use kiln_solver::{self as solver, Exec, Job, Layer, LogStream, MountKind, Origin, Output, Security, StepError};
 
 use crate::Executor;
@@ -51,26 +52,46 @@ impl From<ExecError> for StepError {
 /// Runs the command of an Exec step and commits what it wrote. A command that a shell reports as killed by a
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Vec<Output>, StepError> {
-    let base = root_layers(job, exec)?;
-    let stored = executor.stored(base, job.cancel)?;
-    let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
-    let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
-    let mut spec = describe(exec, executor.environment(), root, stored)?;
-    spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
-    let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
-    match executor.sandbox().run(&spec, &on_output, job.cancel) {
-        Ok(ExitStatus::Code(0)) => {}
-        Ok(ExitStatus::Code(code)) => return Err(StepError::ExitCode(code)),
-        Ok(ExitStatus::Signal(number)) => return Err(StepError::Signal(number)),
-        Err(error) => return Err(refuse(job, error)),
+    let prepared = prepare(executor, job, exec)?;
+    if let Err(error) = run(executor, job, &prepared.spec) {
+        if matches!(error, StepError::ExitCode(_) | StepError::Signal(_) | StepError::TimedOut(_)) {
+            executor.keep_failed(job.id, prepared);
+        }
+        return Err(error);
     }
     if exec.mounts.iter().all(|mount| mount.output.is_none()) {
         return Ok(Vec::new());
     }
-    let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
-    let mut layers = base.to_vec();
+    let layer = prepared.draft.commit(executor.created()).map_err(ExecError::Store)?;
+    let mut layers = root_layers(job, exec)?.to_vec();
     layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
     Ok(vec![Output::Layers(layers)])
+}
+
+/// A command with all that it runs in.
+pub(crate) struct Prepared {
+    spec: RunSpec,
+    /// What it changes.
+    draft: LayerDraft,
+}
+
+fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, StepError> {
+    let stored = executor.stored(root_layers(job, exec)?, job.cancel)?;
+    let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
+    let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
+    let mut spec = describe(exec, executor.environment(), root, stored)?;
+    spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
+    Ok(Prepared { spec, draft })
+}
+
+fn run(executor: &Executor, job: &Job<'_>, spec: &RunSpec) -> Result<(), StepError> {
+    let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
+    match executor.sandbox().run(spec, &on_output, job.cancel) {
+        Ok(ExitStatus::Code(0)) => Ok(()),
+        Ok(ExitStatus::Code(code)) => Err(StepError::ExitCode(code)),
+        Ok(ExitStatus::Signal(number)) => Err(StepError::Signal(number)),
+        Err(error) => Err(refuse(job, error)),
+    }
 }
 
 /// The directories to mount, the lowest first. overlayfs takes each only once; of a layer that comes more than once

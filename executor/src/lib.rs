@@ -20,6 +20,7 @@ mod worker;
 
 pub use context::{Context, ContextError};
 pub use error::ExecutorError;
+pub use exec::container::{Container, ContainerCommand};
 pub use exec::limits::StepLimits;
 pub use files::{FileError, UnpackError};
 pub use worker::{BoxError, Executor, ImageLayers, Settings};

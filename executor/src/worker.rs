@@ -1,17 +1,18 @@
 //! The solver's worker: sends each step to what carries it out, and says what a step sees of its inputs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use kiln_cache::{Store, StoredLayer, View};
 use kiln_solver::{
     Cancel, CopyAction, Digest, FileAction, FileActionKind, Job, Layer, Made, Mismatch, Operation, Origin, Output,
-    Source, Step, StepError, Worker,
+    Source, Step, StepError, StepId, Worker,
 };
 
+use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
-use crate::exec::run_exec;
+use crate::exec::{Prepared, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::sandbox::Sandbox;
 use crate::sources::{Remote, Sources};
@@ -56,12 +57,20 @@ pub struct Executor {
     environment: Vec<String>,
     remote: Remote,
     limits: StepLimits,
+    /// The containers of steps that failed, where they are to be kept.
+    failed: Option<Mutex<HashMap<StepId, Container>>>,
 }
 
 impl Executor {
     /// An executor over these.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, environment: Vec::new(), remote: Remote::default(), limits: StepLimits::default() }
+        Self {
+            settings,
+            environment: Vec::new(),
+            remote: Remote::default(),
+            limits: StepLimits::default(),
+            failed: None,
+        }
     }
 
     /// The same, giving these variables (`NAME=value` each) to every command that does not set them itself. They
@@ -81,6 +90,24 @@ impl Executor {
     #[must_use]
     pub fn with_limits(self, limits: StepLimits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`].
+    #[must_use]
+    pub fn keeping_failed(self) -> Self {
+        Self { failed: Some(Mutex::default()), ..self }
+    }
+
+    /// What the command of this step ran in, if it failed by itself: its root as the command left it.
+    pub fn take_failed(&self, step: StepId) -> Option<Container> {
+        self.failed.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).remove(&step)
+    }
+
+    pub(crate) fn keep_failed(&self, step: StepId, prepared: Prepared) {
+        if let Some(failed) = &self.failed {
+            let container = Container::used(prepared, self);
+            failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step, container);
+        }
     }
 
     fn sources(&self) -> Sources<'_> {
@@ -105,6 +132,10 @@ impl Executor {
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
         &self.settings.sandbox
+    }
+
+    pub(crate) fn shared_sandbox(&self) -> Arc<Sandbox> {
+        self.settings.sandbox.clone()
     }
 
     /// When a layer made now is said to be made.

@@ -55,10 +55,33 @@ impl Sandbox {
         on_output: &(dyn Fn(LogStream, &[u8]) + Sync),
         cancel: &Cancel,
     ) -> Result<ExitStatus, SandboxError> {
+        self.run_in(spec, State::New, on_output, cancel)
+    }
+
+    /// As [`Sandbox::run`], where a command has run before: the upper directories are as that has left them.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn run_again(
+        &self,
+        spec: &RunSpec,
+        on_output: &(dyn Fn(LogStream, &[u8]) + Sync),
+        cancel: &Cancel,
+    ) -> Result<ExitStatus, SandboxError> {
+        self.run_in(spec, State::Used, on_output, cancel)
+    }
+
+    fn run_in(
+        &self,
+        spec: &RunSpec,
+        state: State,
+        on_output: &(dyn Fn(LogStream, &[u8]) + Sync),
+        cancel: &Cancel,
+    ) -> Result<ExitStatus, SandboxError> {
         if cancel.is_requested() {
             return Err(SandboxError::Cancelled);
         }
-        prepare(spec).map_err(|source| SandboxError::Setup {
+        prepare(spec, state).map_err(|source| SandboxError::Setup {
             phase: Phase::Root,
             what: spec.root.upper.display().to_string(),
             source,
@@ -334,9 +357,20 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
+/// What the upper directories hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    New,
+    /// What an earlier command changed.
+    Used,
+}
+
 /// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
-fn prepare(spec: &RunSpec) -> io::Result<()> {
-    if let Some(top) = spec.root.lowers.last() {
+fn prepare(spec: &RunSpec, state: State) -> io::Result<()> {
+    if state == State::Used {
+        // They may have been changed.
+    } else if let Some(top) = spec.root.lowers.last() {
         let stat = rustix::fs::stat(top)?;
         rustix::fs::chown(&spec.root.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         rustix::fs::chmod(&spec.root.upper, Mode::from_raw_mode(stat.st_mode))?;

@@ -81,6 +81,8 @@ pub const ALL: &[(&str, Case)] = &[
     ("layers_hold_what_commands_did", steps::layers_hold_what_commands_did),
     ("the_same_command_makes_the_same_content", steps::the_same_command_makes_the_same_content),
     ("failures_leave_nothing", steps::failures_leave_nothing),
+    ("a_failed_step_can_be_entered", steps::a_failed_step_can_be_entered),
+    ("layers_can_be_entered", steps::layers_can_be_entered),
     ("users_are_those_of_the_image", steps::users_are_those_of_the_image),
     ("an_empty_root_is_no_input", steps::an_empty_root_is_no_input),
     ("every_kind_of_file_is_kept", steps::every_kind_of_file_is_kept),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{EntryKind, Store, View, Whiteouts};
-use kiln_executor::{BoxError, Executor, ImageLayers, Settings, StepLimits};
+use kiln_executor::sandbox::{ExitStatus, SandboxError};
+use kiln_executor::{BoxError, Container, Executor, ImageLayers, Settings, StepLimits};
 use kiln_solver::{
     Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Observer, Operation, Origin, Output,
     Security, Step, StepError, StepId, Ulimit, Worker,
@@ -69,6 +70,11 @@ impl Steps {
     }
 
     fn run(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log) {
+        let (result, log, _) = self.run_as(inputs, exec);
+        (result, log)
+    }
+
+    fn run_as(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log, StepId) {
         let mut graph = Graph::new();
         let mut step = Step::new(Operation::Exec(exec), "test");
         let source = graph.add(Step::new(Operation::File(Vec::new()), "input"));
@@ -76,7 +82,14 @@ impl Steps {
         let id = graph.add(step);
         let log = Log::default();
         let job = Job { id, step: graph.step(id), inputs, cancel: &Cancel::new(), observer: &log };
-        (self.executor.run(job).map(|made| made.outputs), log)
+        (self.executor.run(job).map(|made| made.outputs), log, id)
+    }
+
+    fn nothing_is_left(&self) {
+        let left = fs::read_dir(self.store.root().join("tmp")).unwrap().flatten();
+        let left: Vec<_> =
+            left.flat_map(|session| fs::read_dir(session.path()).into_iter().flatten()).flatten().collect();
+        assert!(left.iter().all(|entry| entry.file_type().unwrap().is_file()), "{left:?}");
     }
 
     /// The layers after running a script on top of these.
@@ -182,9 +195,51 @@ pub fn failures_leave_nothing(world: &World) {
     let (result, _) = steps.run(&base, Exec { security: Security::Insecure, ..shell("true") });
     assert!(result.unwrap_err().to_string().contains("insecure"));
     assert_eq!(layers(), before);
-    let left = fs::read_dir(steps.store.root().join("tmp")).unwrap().flatten();
-    let left: Vec<_> = left.flat_map(|session| fs::read_dir(session.path()).into_iter().flatten()).flatten().collect();
-    assert!(left.iter().all(|entry| entry.file_type().unwrap().is_file()), "{left:?}");
+    steps.nothing_is_left();
+}
+
+pub fn a_failed_step_can_be_entered(world: &World) {
+    let mut steps = Steps::new(world);
+    steps.executor = steps.executor.keeping_failed();
+    let base = [Output::Layers(vec![steps.base])];
+    let exec = Exec { cwd: "/data".into(), ..shell("echo made > /made; rm file; chmod 750 /; A=1; false") };
+    let exec = Exec { env: vec!["PATH=/bin".into(), "OF_STEP=yes".into()], ..exec };
+    let (result, _, id) = steps.run_as(&base, exec);
+    assert!(matches!(result, Err(StepError::ExitCode(1))), "{result:?}");
+    let mut container = steps.executor.take_failed(id).unwrap();
+    assert!(steps.executor.take_failed(id).is_none());
+    assert_eq!(container.shells()[0], ["/bin/sh"]);
+    let mut says = |script: &str| {
+        let output = Mutex::new(Vec::new());
+        let on_output = |_: LogStream, bytes: &[u8]| output.lock().unwrap().extend_from_slice(bytes);
+        let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        let status = container.command(args).run(&on_output, &Cancel::new()).unwrap();
+        (status, String::from_utf8(output.into_inner().unwrap()).unwrap())
+    };
+    let (status, output) =
+        says("cat /made; test -e file; echo $? $OF_STEP; pwd; stat -c %a /; echo more > /more; exit 3");
+    assert_eq!((status, &*output), (ExitStatus::Code(3), "made\n1 yes\n/data\n750\n"));
+    assert_eq!(says("cat /more").1, "more\n");
+    drop(container);
+    steps.nothing_is_left();
+}
+
+pub fn layers_can_be_entered(world: &World) {
+    let steps = Steps::new(world);
+    let layers = steps.sh(&[steps.base], "echo one > /one; chmod 711 /");
+    let mut container = Container::open(&steps.executor, &layers, shell(""), &Cancel::new()).unwrap();
+    let args = ["/bin/sh", "-c", "test -e /one && test $(stat -c %a /) = 711 && rm /one"].map(str::to_owned).to_vec();
+    let status = container.command(args.clone()).run(&|_, _| {}, &Cancel::new()).unwrap();
+    assert_eq!(status, ExitStatus::Code(0));
+    let again = container.command(args.clone()).run(&|_, _| {}, &Cancel::new()).unwrap();
+    assert_eq!(again, ExitStatus::Code(1), "what a command changes stays for the next");
+    let error = container.command(vec!["/no/shell".to_owned()]).run(&|_, _| {}, &Cancel::new()).unwrap_err();
+    assert!(matches!(error, SandboxError::NotFound { .. }), "{error}");
+    let mut other = Container::open(&steps.executor, &layers, shell(""), &Cancel::new()).unwrap();
+    let status = other.command(args).run(&|_, _| {}, &Cancel::new()).unwrap();
+    assert_eq!(status, ExitStatus::Code(0), "and for no other container");
+    drop((container, other));
+    steps.nothing_is_left();
 }
 
 pub fn users_are_those_of_the_image(world: &World) {
