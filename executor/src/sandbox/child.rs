@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Gid, Signal, Uid};
@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
-use super::points::{Points, make_patch};
+use super::points::{self, Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
 use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, rlimits, sys, system};
 
@@ -159,10 +159,7 @@ fn hand_over_terminal(terminal: &Terminal, spec: &RunSpec) -> Result<(), Errno> 
 fn enter_directory(path: &str, user: &User) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())?;
-    let open = |path: &Path| {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)
-    };
+    let open = |path: &Path| points::open(&root, path, OFlags::DIRECTORY);
     let path = Path::new(path);
     let mut parent = match open(path) {
         Ok(directory) => return rustix::process::fchdir(directory),

@@ -91,9 +91,17 @@ fn find(root: &OwnedFd, point: Point) -> Result<Option<OwnedFd>, Errno> {
     Ok((is_directory == point.directory).then_some(place))
 }
 
-fn open(root: &OwnedFd, path: impl rustix::path::Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open(root: &OwnedFd, path: impl rustix::path::Arg + Copy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)
+    loop {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            // The kernel could not rule out that something on the way up was being moved, anywhere on the machine:
+            // try again, as openat2(2) says.
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
 }
 
 fn kind(stat: &Stat) -> FileType {
