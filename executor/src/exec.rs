@@ -161,9 +161,6 @@ fn is_set(name: &str, env: &[String]) -> bool {
 
 /// The whole of the command.
 fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
-    if exec.security == Security::Insecure {
-        return Err(ExecError::Unsupported("`RUN --security=insecure`"));
-    }
     if !exec.secret_env.is_empty() || !exec.hosts.is_empty() || exec.limits.cgroup_parent.is_some() {
         return Err(ExecError::Unsupported("a command with secrets, hosts or a control group of its own"));
     }
@@ -191,7 +188,7 @@ fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) 
             solver::Network::Default | solver::Network::Host => Network::Host,
         },
         hosts: Vec::new(),
-        insecure: false,
+        insecure: exec.security == Security::Insecure,
         limits: Limits::default(),
         terminal: None,
         files: Vec::new(),

@@ -10,29 +10,12 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Gid, Signal, Uid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::filter::Filter;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, rlimits, sys, system};
-
-/// Docker's default capabilities.
-const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE);
+use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, privilege, rlimits, sys, system};
 
 /// Becomes the command, in the namespaces that it was made in.
 pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
@@ -44,7 +27,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     let root = mount_root(request)?;
     {
         let points = find_points(request, root)?;
-        system::mount(&points.1, house, own_network)?;
+        system::mount(&points.1, house, own_network, spec.insecure)?;
         system::bind_file(&house.resolv_conf, &points.1.resolv_conf)
             .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
         system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;
@@ -65,11 +48,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     give_output(channels, &spec.user);
     // While there is the power to set them, and as late as can be: nothing is opened from here on.
     rlimits::apply(&spec.limits.ulimits)?;
-    drop_bounding_set().map_err(failed(Phase::Capabilities, "bounding set"))?;
-    // As late as there is `CAP_SYS_ADMIN`. All that is done from here on passes the filter.
-    filter.install().map_err(failed(Phase::Filter, "seccomp"))?;
-    become_user(&spec.user, house.single_id)?;
-    limit_capabilities(&spec.user).map_err(failed(Phase::Capabilities, "own sets"))?;
+    privilege::settle(spec, house.single_id, filter)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failed(Phase::Exec, "parent death signal"))?;
     Err(execute(&spec.args, &spec.env))
@@ -187,37 +166,6 @@ fn give_output(channels: &Channels, user: &User) {
     for pipe in [&channels.stdout, &channels.stderr] {
         let _ = rustix::fs::fchown(pipe, Some(Uid::from_raw(user.uid)), None);
     }
-}
-
-fn drop_bounding_set() -> Result<(), Errno> {
-    for capability in CapabilitySet::all().difference(CAPABILITIES).iter() {
-        match rustix::thread::remove_capability_from_bounding_set(capability) {
-            // A capability that this kernel does not know.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn become_user(user: &User, single_id: bool) -> Result<(), Failure> {
-    // Groups cannot be set where there is but one id; what is left of the caller's own means nothing there.
-    if !single_id {
-        let groups: Vec<Gid> = user.groups.iter().map(|&group| Gid::from_raw(group)).collect();
-        rustix::thread::set_thread_groups(&groups).map_err(failed(Phase::User, format!("groups {:?}", user.groups)))?;
-    }
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed(Phase::User, format!("gid {}", user.gid)))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed(Phase::User, format!("uid {}", user.uid)))
-}
-
-/// Leaving uid 0 has dropped all capabilities already; root keeps Docker's.
-fn limit_capabilities(user: &User) -> Result<(), Errno> {
-    let kept = if user.uid == 0 { CAPABILITIES } else { CapabilitySet::empty() };
-    let kept = rustix::thread::capabilities(None)?.permitted.intersection(kept);
-    rustix::thread::clear_ambient_capability_set()?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets)
 }
 
 /// Executes the program, found as a shell would find it. Returns why it could not.

@@ -16,7 +16,7 @@ use super::child::become_command;
 use super::filter::Filter;
 use super::protocol::{Channels, Failure, MAX_FILES, Reply, Request, failed};
 use super::sys::{self, Cloned};
-use super::{ExitStatus, Network, Phase, seal};
+use super::{ExitStatus, Network, Phase, inherit, seal};
 
 /// A command that runs.
 struct Running {
@@ -35,6 +35,7 @@ pub fn helper_main() -> ! {
     let ready = if std::env::args_os().nth(1).is_some_and(|argument| argument == seal::SEALED) {
         prepare()
     } else {
+        inherit::shed();
         Err(failed(Phase::Seal, "/proc/self/exe")(seal::execute_sealed()))
     };
     let Ok(control) = take_control() else { sys::exit_now(1) };

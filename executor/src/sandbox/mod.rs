@@ -19,22 +19,28 @@
 //! | `client.rs` | kiln's side: starts the helper, pumps output |
 //! | `protocol.rs` | what is said on the sockets |
 //! | `helper.rs` | the helper: starts, watches and kills commands |
+//! | `inherit.rs` | what commands do not inherit |
 //! | `seal.rs` | keeps commands from overwriting the helper's file |
 //! | `child.rs` | what the new process does to itself before it becomes the command |
 //! | `filter/` | which system calls a command may make |
+//! | `privilege.rs` | whom it runs as, and with which power |
 //! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
 //! | `terminal.rs` | the terminal of a command that wants one |
 //! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
+//! | `devices.rs` | more of `/dev`, for commands that may do all |
 //! | `sys.rs` | the system calls that rustix does not have; all `unsafe` of this crate |
 
 mod child;
 mod client;
+mod devices;
 mod filter;
 mod helper;
+mod inherit;
 mod overlay;
 mod points;
+mod privilege;
 mod protocol;
 pub(crate) mod rlimits;
 mod seal;

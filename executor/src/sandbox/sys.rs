@@ -85,6 +85,30 @@ pub(crate) fn reset_signals() {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const no_signal, 0, size_of::<u64>()) };
 }
 
+/// Leaves the session keyring that this process was started with for an empty one. A kernel without keyrings, or a
+/// machine that forbids their use, has none to leave.
+pub(crate) fn join_new_session_keyring() {
+    /// `linux/keyctl.h`.
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: the name, a null pointer, asks for a keyring without one.
+    unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) };
+}
+
+/// Makes this process look at the machine as all do: random addresses, and the machine's own name for itself.
+pub(crate) fn reset_personality() {
+    // SAFETY: PER_LINUX, 0, is the default.
+    unsafe { libc::personality(0) };
+}
+
+/// The number of a loop device that nothing uses.
+pub(crate) fn free_loop_device(control: BorrowedFd<'_>) -> Result<u32, Errno> {
+    /// `linux/loop.h`.
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
+    // SAFETY: it takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    check(libc::c_long::from(number)).map(|number| number as u32)
+}
+
 /// Brings the loopback interface of this network namespace up.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: an all-zero `ifreq` is valid.

@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use super::points::Points;
 use super::protocol::{Failure, House, failed};
-use super::{Phase, sys};
+use super::{Phase, devices, sys};
 
 /// Below `/proc`, not to be written to.
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
@@ -52,23 +52,26 @@ const LINKS: [(&str, &str); 6] = [
 const INERT: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Mounts all of it. `own_network` says that the command has a network namespace of its own.
-pub(super) fn mount(points: &Points, house: &House, own_network: bool) -> Result<(), Failure> {
+/// Mounts all of it. `own_network` says that the command has a network namespace of its own; where it is `insecure`
+/// nothing is hidden or read-only.
+pub(super) fn mount(points: &Points, house: &House, own_network: bool, insecure: bool) -> Result<(), Failure> {
     let proc = filesystem("proc", &[], INERT).map_err(failed(Phase::System, "/proc"))?;
     attach(&proc, &points.proc).map_err(failed(Phase::System, "/proc"))?;
+    let attributes = if insecure { INERT } else { INERT.union(MountAttrFlags::MOUNT_ATTR_RDONLY) };
     // The kernel shows a sysfs only to those who own the network namespace that it tells of.
     let sys = if house.user_namespace && !own_network {
         let sys = clone_tree(CWD, "/sys", true).map_err(failed(Phase::System, "/sys"))?;
-        let attributes = INERT.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
         sys::set_mount_attributes(sys.as_fd(), u64::from(attributes.bits()), true)
             .map_err(failed(Phase::System, "/sys"))?;
         sys
     } else {
-        let attributes = INERT.union(MountAttrFlags::MOUNT_ATTR_RDONLY);
         filesystem("sysfs", &[], attributes).map_err(failed(Phase::System, "/sys"))?
     };
     attach(&sys, &points.sys).map_err(failed(Phase::System, "/sys"))?;
     let dev = mount_dev(&points.dev, house)?;
+    if insecure {
+        return if house.user_namespace { Ok(()) } else { devices::add_insecure(&dev) };
+    }
     for name in READ_ONLY {
         protect(&proc, name).map_err(failed(Phase::System, format!("/proc/{name}")))?;
     }

@@ -16,6 +16,8 @@
 mod cases;
 #[cfg(target_arch = "x86_64")]
 mod filter;
+mod inherit;
+mod insecure;
 mod limits;
 mod rootless;
 mod steps;
@@ -42,6 +44,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "--hang") {
         return cases::hang(&arguments[1]);
+    }
+    if arguments.first().is_some_and(|first| first == "--show") {
+        return inherit::show(arguments[1].as_ref());
     }
     let identity = match enter() {
         Ok(identity) => identity,
@@ -81,7 +86,7 @@ fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
     };
     let (mut passed, mut failed) = (0, 0);
     let world = World::new(identity.clone());
-    for (name, case) in cases::ALL.iter().chain(limits::ALL) {
+    for (name, case) in cases::ALL.iter().chain(limits::ALL).chain(inherit::ALL).chain(insecure::ALL) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }

@@ -1,0 +1,88 @@
+//! Commands that may do all there is (`--security=insecure`).
+
+use std::fs;
+
+use kiln_executor::sandbox::{Network, RunSpec, User};
+
+use crate::cases::Case;
+use crate::steps;
+use crate::world::World;
+
+pub const ALL: &[(&str, Case)] = &[
+    ("insecure_commands_have_all_capabilities", insecure_commands_have_all_capabilities),
+    ("insecure_commands_see_everything", insecure_commands_see_everything),
+    ("insecure_commands_may_mount_and_unshare", insecure_commands_may_mount_and_unshare),
+    ("insecure_commands_have_more_devices", insecure_commands_have_more_devices),
+    ("only_insecure_steps_may_do_all", steps::only_insecure_steps_may_do_all),
+];
+
+fn insecure(world: &World, script: &str) -> RunSpec {
+    RunSpec { insecure: true, ..world.spec(script) }
+}
+
+fn insecure_commands_have_all_capabilities(world: &World) {
+    let all = |name: &str| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    };
+    let own = all("CapPrm:");
+    assert_ne!(own, "00000000a80425fb", "there is more than Docker gives");
+    let script = "grep -E 'Cap|^Seccomp:' /proc/self/status";
+    let expected = format!(
+        "CapInh:\t{own}\nCapPrm:\t{own}\nCapEff:\t{own}\nCapBnd:\t{}\nCapAmb:\t{own}\nSeccomp:\t0\n",
+        all("CapBnd:")
+    );
+    assert_eq!(world.run(&insecure(world, script)).assert_ok().stdout, expected);
+    if !world.single() {
+        let mut spec = insecure(world, script);
+        spec.user = User { uid: 1000, gid: 1000, groups: vec![1000] };
+        assert_eq!(world.run(&spec).assert_ok().stdout, expected, "ordinary users have them, too");
+    }
+}
+
+fn insecure_commands_see_everything(world: &World) {
+    let count = "grep -c -E ' /(proc|sys/firmware)/' /proc/self/mountinfo; cat /proc/keys > /dev/null && echo keys; \
+                 test -w /proc/sys/kernel/hostname && echo writable";
+    let outcome = world.run(&insecure(world, count));
+    assert_eq!(outcome.assert_ok().stdout, "0\nkeys\nwritable\n");
+    for network in [Network::Host, Network::None] {
+        let mut spec = insecure(
+            world,
+            "while read a b c d e f g; do test $e = /sys && echo $f; done < /proc/self/mountinfo; true",
+        );
+        spec.network = network;
+        let options = world.run(&spec).assert_ok().stdout.clone();
+        assert!(options.starts_with("rw,"), "{options}");
+    }
+    // The kernel's own settings are the machine's root's.
+    let owned = !world.identity.in_user_namespace();
+    let change = if owned { "echo changed > /proc/sys/kernel/hostname" } else { "hostname changed" };
+    let hostname = &format!("{change} && hostname");
+    assert_eq!(world.run(&insecure(world, hostname)).assert_ok().stdout, "changed\n");
+    assert_eq!(world.says("hostname"), "buildkitsandbox");
+}
+
+fn insecure_commands_may_mount_and_unshare(world: &World) {
+    let script = "mkdir /m && mount -t tmpfs none /m && echo x > /m/x && unshare -m -p -f sh -c 'umount /m && ls /m'; \
+                  ls /m";
+    let outcome = world.run(&insecure(world, script));
+    assert_eq!(outcome.assert_ok().stdout, "x\n");
+    assert_eq!(outcome.changes(), ["m/"]);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(outcome.upper.to_str().unwrap()));
+}
+
+fn insecure_commands_have_more_devices(world: &World) {
+    let list =
+        "cd /dev; stat -c '%n %F %t:%T %a' kmsg cuse fuse kvm net/tun loop-control loop0 loop7 2> /dev/null; true";
+    let found = world.run(&insecure(world, list)).assert_ok().stdout.clone();
+    if world.identity.in_user_namespace() {
+        assert_eq!(found, "", "no device can be made there");
+        return;
+    }
+    let character = [("kmsg", "1:b"), ("cuse", "a:cb"), ("fuse", "a:e5"), ("kvm", "a:e8"), ("net/tun", "a:c8")];
+    let character = character.iter().chain(&[("loop-control", "a:ed")]);
+    let character = character.map(|(name, device)| format!("{name} character special file {device} 666\n"));
+    let block = ["0", "7"].map(|number| format!("loop{number} block special file 7:{number} 666\n"));
+    assert_eq!(found, character.chain(block).collect::<String>());
+}
