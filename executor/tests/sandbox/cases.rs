@@ -367,10 +367,17 @@ fn no_descriptor_leaks(world: &World) {
 
 fn descendants_die_with_the_command(world: &World) {
     let start = Instant::now();
-    let outcome = world.sh("setsid sh -c 'echo alive; sleep 1000' & (sleep 1000 &) ; sleep 0.1; echo end");
+    let long = long_time();
+    let outcome =
+        world.sh(&format!("setsid sh -c 'echo alive; sleep {long}' & (sleep {long} &) ; sleep 0.1; echo end"));
     assert_eq!(outcome.assert_ok().stdout, "alive\nend\n");
     assert!(start.elapsed() < Duration::from_secs(100));
-    assert_eq!(processes_with("sleep\x001000"), BTreeSet::new());
+    assert_eq!(processes_with(&format!("sleep\0{long}\0")), BTreeSet::new());
+}
+
+/// Seconds for a command to sleep that no other process of the machine sleeps.
+pub fn long_time() -> String {
+    format!("1{:09}", std::process::id())
 }
 
 pub fn processes_with(text: &str) -> BTreeSet<String> {
@@ -388,11 +395,12 @@ fn cancelling_kills_at_once(world: &World) {
         *asked.lock().unwrap() = Some(Instant::now());
         cancel.request();
     };
-    let spec = world.spec("trap '' TERM INT; (sleep 2000 &); echo started; sleep 2000");
+    let long = long_time();
+    let spec = world.spec(&format!("trap '' TERM INT; (sleep {long} &); echo started; sleep {long}"));
     let error = world.sandbox.run(&spec, &on_output, &cancel).unwrap_err();
     assert!(matches!(error, SandboxError::Cancelled));
     assert!(asked.into_inner().unwrap().unwrap().elapsed() < Duration::from_secs(1));
-    assert_eq!(processes_with("sleep\x002000"), BTreeSet::new());
+    assert_eq!(processes_with(&format!("sleep\0{long}\0")), BTreeSet::new());
 }
 
 fn cancelled_before_it_starts(world: &World) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kiln_executor::sandbox::{Limits, SandboxError, Ulimit, User};
 
-use crate::cases::{Case, processes_with};
+use crate::cases::{Case, long_time, processes_with};
 use crate::steps;
 use crate::world::World;
 
@@ -48,22 +48,24 @@ fn a_fork_bomb_ends_at_the_limit_of_processes(world: &World) {
     if world.single() {
         return;
     }
-    let mut spec = world.spec("i=0; while [ $i -lt 100 ]; do sleep 5000 & i=$((i + 1)); done; echo all");
+    let long = long_time();
+    let mut spec = world.spec(&format!("i=0; while [ $i -lt 100 ]; do sleep {long} & i=$((i + 1)); done; echo all"));
     spec.user = User { uid: 4711, gid: 4711, groups: Vec::new() };
     spec.limits.ulimits = vec![ulimit(libc::RLIMIT_NPROC, 20, 20)];
     let outcome = world.run(&spec);
     assert!(outcome.code() != 0 && outcome.stderr.contains("fork"), "{outcome:?}");
-    assert!(processes_with("sleep\x005000").is_empty());
+    assert!(processes_with(&format!("sleep\0{long}\0")).is_empty());
 }
 
 fn time_runs_out(world: &World) {
     let time = Duration::from_millis(100);
-    let mut spec = world.spec("trap '' TERM INT; (setsid sleep 6000 &); echo started; sleep 6000");
+    let long = long_time();
+    let mut spec = world.spec(&format!("trap '' TERM INT; (setsid sleep {long} &); echo started; sleep {long}"));
     spec.limits = Limits { time: Some(time), ..Limits::default() };
     let outcome = world.run(&spec);
     assert!(matches!(outcome.result, Err(SandboxError::TimedOut(after)) if after == time), "{outcome:?}");
     assert_eq!(outcome.result.unwrap_err().to_string(), "killed: it ran longer than 100ms");
-    assert!(processes_with("sleep\x006000").is_empty());
+    assert!(processes_with(&format!("sleep\0{long}\0")).is_empty());
     for time in [Duration::from_secs(1000), Duration::MAX] {
         let mut spec = world.spec("exit 3");
         spec.limits.time = Some(time);
