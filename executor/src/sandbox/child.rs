@@ -12,6 +12,7 @@ use rustix::mount::UnmountFlags;
 use rustix::process::{Gid, Signal, Uid};
 
 use super::filter::Filter;
+use super::mounts::{self, Staged};
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
@@ -24,13 +25,15 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     let _ = rustix::process::setsid();
     // Modes are given as they shall be.
     rustix::process::umask(Mode::empty());
+    let mounts = mounts::stage(request)?;
     let root = mount_root(request)?;
     {
-        let points = find_points(request, root)?;
+        let points = find_points(request, root, &mounts)?;
         system::mount(&points.1, house, own_network, spec.insecure)?;
         system::bind_file(&house.resolv_conf, &points.1.resolv_conf)
             .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
         system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;
+        mounts::attach_all(&points.0, &mounts)?;
         pivot(&points.0).map_err(failed(Phase::Pivot, "/"))?;
     }
     rustix::system::sethostname(HOSTNAME.as_bytes()).map_err(failed(Phase::Namespaces, "host name"))?;
@@ -60,8 +63,9 @@ fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
 }
 
 /// The mount points of `root`, or of a root that has them all in its place.
-fn find_points(request: &Request, root: OwnedFd) -> Result<(OwnedFd, Points), Failure> {
-    let missing = match Points::find(&root)? {
+fn find_points(request: &Request, root: OwnedFd, mounts: &[Staged<'_>]) -> Result<(OwnedFd, Points), Failure> {
+    let wanted = mounts::points_of(mounts);
+    let missing = match Points::find(&root, &wanted)? {
         Ok(points) => return Ok((root, points)),
         Err(missing) => missing,
     };
@@ -74,7 +78,7 @@ fn find_points(request: &Request, root: OwnedFd) -> Result<(OwnedFd, Points), Fa
     rustix::mount::unmount(stub, UnmountFlags::DETACH).map_err(failed(Phase::Root, stub.to_string_lossy()))?;
     renew_work(request)?;
     let root = overlay(request, Some(&patch))?;
-    match Points::find(&root)? {
+    match Points::find(&root, &wanted)? {
         Ok(points) => Ok((root, points)),
         Err(missing) => {
             let what = missing.first().map_or("", |point| point.path);
@@ -94,10 +98,12 @@ fn renew_work(request: &Request) -> Result<(), Failure> {
 fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> {
     let Request { spec, house } = request;
     let lowers = spec.root.lowers.iter().rev().map(|lower| lower.as_path());
+    let WorkDirectories { overlay: work, stub, .. } = WorkDirectories::below(&spec.root.work);
+    let own_stub = (!spec.mounts.is_empty()).then_some(stub.as_path());
     let overlay = Overlay {
-        lowers: patch.into_iter().chain(lowers).chain([house.stub.as_path()]).collect(),
+        lowers: patch.into_iter().chain(lowers).chain(own_stub).chain([house.stub.as_path()]).collect(),
         upper: &spec.root.upper,
-        work: &WorkDirectories::below(&spec.root.work).overlay,
+        work: &work,
         user_attributes: house.user_namespace,
     };
     overlay.mount(&house.stub)

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use kiln_solver::{Cancel, LogStream};
 
 use super::overlay::WorkDirectories;
 use super::protocol::{Channels, Failure, House, MAX_FILES, Reply, Request};
-use super::{ExitStatus, HELPER_NAME, Phase, RunSpec, SandboxError, SandboxSettings, points};
+use super::{ExitStatus, HELPER_NAME, MountSource, Phase, Root, RunSpec, SandboxError, SandboxSettings, points};
 use crate::rootless::Identity;
 
 /// Runs commands, any number at once.
@@ -81,14 +81,16 @@ impl Sandbox {
         if cancel.is_requested() {
             return Err(SandboxError::Cancelled);
         }
-        prepare(spec, state).map_err(|source| SandboxError::Setup {
-            phase: Phase::Root,
-            what: spec.root.upper.display().to_string(),
-            source,
-            hint: None,
-        })?;
+        for tree in trees(spec) {
+            prepare(tree, state).map_err(|source| SandboxError::Setup {
+                phase: Phase::Root,
+                what: tree.upper.display().to_string(),
+                source,
+                hint: None,
+            })?;
+        }
         let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel, spec.limits.time));
-        let cleaned = clean(&spec.root.work);
+        let cleaned = clean(spec);
         let reply = ended?;
         cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
         match reply {
@@ -183,7 +185,7 @@ impl Sandbox {
             (Phase::Filter, Errno::INVAL | Errno::NOSYS) => {
                 Some("kiln needs a kernel with `CONFIG_SECCOMP_FILTER` on x86-64 or AArch64")
             }
-            (Phase::User | Phase::WorkingDirectory, Errno::INVAL) if nested => {
+            (Phase::User | Phase::WorkingDirectory | Phase::Mount, Errno::INVAL) if nested => {
                 Some("this user namespace does not have that id; add a range to `/etc/subuid` and `/etc/subgid`")
             }
             _ => None,
@@ -200,9 +202,8 @@ impl Drop for Sandbox {
 
 impl Helper {
     fn send(&self, spec: &RunSpec, channels: &Channels) -> Result<(), Errno> {
-        let request = Request { spec: spec.clone(), house: self.house.clone() };
         let text = rustix::fs::memfd_create("kiln-request", MemfdFlags::CLOEXEC)?;
-        let encoded = request.encode()?;
+        let encoded = Request::encode(spec, &self.house)?;
         let mut bytes = &encoded[..];
         let mut offset = 0;
         while !bytes.is_empty() {
@@ -366,24 +367,43 @@ enum State {
     Used,
 }
 
-/// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
-fn prepare(spec: &RunSpec, state: State) -> io::Result<()> {
-    if state == State::Used {
-        // They may have been changed.
-    } else if let Some(top) = spec.root.lowers.last() {
-        let stat = rustix::fs::stat(top)?;
-        rustix::fs::chown(&spec.root.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-        rustix::fs::chmod(&spec.root.upper, Mode::from_raw_mode(stat.st_mode))?;
-    } else {
-        rustix::fs::chmod(&spec.root.upper, Mode::from_raw_mode(0o755))?;
-    }
-    std::fs::create_dir(WorkDirectories::below(&spec.root.work).overlay)
+/// All that the command can write to by way of overlayfs.
+fn trees(spec: &RunSpec) -> impl Iterator<Item = &Root> {
+    let mounted = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Layers { tree, .. } => Some(tree),
+        _ => None,
+    });
+    std::iter::once(&spec.root).chain(mounted)
 }
 
-/// Empties the work directory again.
-fn clean(work: &Path) -> io::Result<()> {
-    let WorkDirectories { overlay, patch } = WorkDirectories::below(work);
-    for directory in [overlay, patch] {
+/// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
+fn prepare(tree: &Root, state: State) -> io::Result<()> {
+    if state == State::Used {
+        // They may have been changed.
+    } else if let Some(top) = tree.lowers.last() {
+        let stat = rustix::fs::stat(top)?;
+        rustix::fs::chown(&tree.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+        rustix::fs::chmod(&tree.upper, Mode::from_raw_mode(stat.st_mode))?;
+    } else {
+        rustix::fs::chmod(&tree.upper, Mode::from_raw_mode(0o755))?;
+    }
+    std::fs::create_dir(WorkDirectories::below(&tree.work).overlay)
+}
+
+/// Empties the work directories again.
+fn clean(spec: &RunSpec) -> io::Result<()> {
+    if !spec.mounts.is_empty() {
+        remove(&[WorkDirectories::below(&spec.root.work).stub])?;
+    }
+    for tree in trees(spec) {
+        let WorkDirectories { overlay, patch, .. } = WorkDirectories::below(&tree.work);
+        remove(&[overlay, patch])?;
+    }
+    Ok(())
+}
+
+fn remove(directories: &[PathBuf]) -> io::Result<()> {
+    for directory in directories {
         match std::fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -11,6 +11,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::UnshareFlags;
+use zeroize::Zeroizing;
 
 use super::child::become_command;
 use super::filter::Filter;
@@ -23,6 +24,8 @@ struct Running {
     process: OwnedFd,
     socket: OwnedFd,
     killed: bool,
+    /// What came with the request: locks among it are held until the command is dead.
+    files: Vec<Arc<OwnedFd>>,
 }
 
 /// The helper's whole life. kiln's `main` calls it, first thing and with a single thread, when its `argv[0]` is
@@ -75,7 +78,7 @@ fn serve(control: &OwnedFd, ready: &Result<Filter, Failure>) {
             if left && !running[index].killed {
                 kill(&mut running[index]);
             }
-            if ended && finish(&running[index]) {
+            if ended && finish(&mut running[index]) {
                 running.swap_remove(index);
             }
         }
@@ -128,7 +131,7 @@ fn kill(command: &mut Running) {
 }
 
 /// Reports the end of a command; false if it has not ended.
-fn finish(command: &Running) -> bool {
+fn finish(command: &mut Running) -> bool {
     let status = match waitid(WaitId::PidFd(command.process.as_fd()), WaitIdOptions::EXITED) {
         Ok(Some(status)) => status,
         Ok(None) | Err(Errno::INTR) => return false,
@@ -139,6 +142,8 @@ fn finish(command: &Running) -> bool {
         (None, Some(signal)) => ExitStatus::Signal(signal),
         (None, None) => return false,
     };
+    // Whoever hears of the end may take the locks at once.
+    command.files.clear();
     reply(&command.socket, Reply::Ended(status));
     true
 }
@@ -155,7 +160,10 @@ fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>)
         Ok((cloned, filter))
     };
     match ready.as_ref().map_err(Failure::clone).and_then(clone) {
-        Ok((Cloned::Parent(process), _)) => Some(Running { process, socket: channels.run, killed: false }),
+        Ok((Cloned::Parent(process), _)) => {
+            let files = request.spec.files.clone();
+            Some(Running { process, socket: channels.run, killed: false, files })
+        }
         Ok((Cloned::Child, filter)) => {
             let Err(failure) = become_command(request, &channels, filter);
             give_up(&channels.run, failure)
@@ -201,9 +209,10 @@ fn receive(control: &OwnedFd) -> Result<Option<(Request, Channels)>, Errno> {
     Ok(Some((request, Channels { stdout, stderr, run })))
 }
 
-fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+/// There may be secrets in it.
+fn read_all(file: &OwnedFd) -> Result<Zeroizing<Vec<u8>>, Errno> {
     let size = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or_default();
-    let mut bytes = vec![0; size];
+    let mut bytes = Zeroizing::new(vec![0; size]);
     let mut filled = 0;
     while filled < size {
         match rustix::io::pread(file, &mut bytes[filled..], filled as u64)? {

@@ -27,6 +27,8 @@
 //! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
+//! | `mounts.rs` | what a command asks to be mounted |
+//! | `secret.rs` | bytes that are wiped and never shown |
 //! | `terminal.rs` | the terminal of a command that wants one |
 //! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
 //! | `devices.rs` | more of `/dev`, for commands that may do all |
@@ -38,12 +40,14 @@ mod devices;
 mod filter;
 mod helper;
 mod inherit;
+mod mounts;
 mod overlay;
 mod points;
 mod privilege;
 mod protocol;
 pub(crate) mod rlimits;
 mod seal;
+mod secret;
 mod spec;
 pub(crate) mod sys;
 mod system;
@@ -59,6 +63,7 @@ use crate::rootless::Identity;
 
 pub use client::Sandbox;
 pub use helper::helper_main;
+pub use secret::Secret;
 pub use spec::{
     ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Terminal, TerminalSize, Ulimit, User,
 };
@@ -145,6 +150,8 @@ pub enum Phase {
     Root,
     /// Finding or making a place to mount something at.
     MountPoint,
+    /// Mounting what the command asks for.
+    Mount,
     /// Mounting `/proc`, `/sys` or `/dev`, or hiding parts of them.
     System,
     /// Making the mounted root the root.
@@ -176,6 +183,7 @@ impl std::fmt::Display for Phase {
             Self::Namespaces => "make namespaces",
             Self::Root => "mount the root",
             Self::MountPoint => "make a mount point",
+            Self::Mount => "mount what is asked for",
             Self::System => "mount system directories",
             Self::Pivot => "change the root",
             Self::Network => "set up the network",

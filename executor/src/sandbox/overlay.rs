@@ -135,11 +135,13 @@ pub(super) struct WorkDirectories {
     pub(super) overlay: PathBuf,
     /// The layer of mount points that the image hides (see `points.rs`).
     pub(super) patch: PathBuf,
+    /// The lowest layer but one: places for what this command asks to be mounted.
+    pub(super) stub: PathBuf,
 }
 
 impl WorkDirectories {
     pub(super) fn below(work: &Path) -> Self {
-        Self { overlay: work.join("overlay"), patch: work.join("patch") }
+        Self { overlay: work.join("overlay"), patch: work.join("patch"), stub: work.join("stub") }
     }
 }
 

@@ -19,26 +19,29 @@ use super::protocol::{Failure, failed};
 
 /// A place to mount something at.
 #[derive(Clone, Copy)]
-pub(super) struct Point {
+pub(super) struct Point<'a> {
     /// Relative to the root.
-    pub(super) path: &'static str,
+    pub(super) path: &'a str,
     /// A directory; else a file.
     pub(super) directory: bool,
+    /// Whether a symbolic link in its place is followed, inside the root.
+    pub(super) follow: bool,
 }
 
-/// All of them, in the order of [`Points`]'s fields.
-const POINTS: [Point; 5] = [
-    Point { path: "proc", directory: true },
-    Point { path: "sys", directory: true },
-    Point { path: "dev", directory: true },
-    Point { path: "etc/resolv.conf", directory: false },
-    Point { path: "etc/hosts", directory: false },
+/// Those of every root, in the order of [`Points`]'s fields. A directory such as `/proc` must be what it says:
+/// mounted elsewhere, it would not be what the command finds by its name.
+const POINTS: [Point<'static>; 5] = [
+    Point { path: "proc", directory: true, follow: false },
+    Point { path: "sys", directory: true, follow: false },
+    Point { path: "dev", directory: true, follow: false },
+    Point { path: "etc/resolv.conf", directory: false, follow: true },
+    Point { path: "etc/hosts", directory: false, follow: true },
 ];
 
 /// More symlinks on one path are a loop.
 const MAX_LINKS: usize = 40;
 
-/// The mount points of one root, found.
+/// The mount points of every root, found.
 pub(super) struct Points {
     pub(super) proc: OwnedFd,
     pub(super) sys: OwnedFd,
@@ -62,8 +65,8 @@ pub(super) fn make_stub(stub: &Path) -> std::io::Result<()> {
 }
 
 impl Points {
-    /// Finds all mount points, or says which ones are missing.
-    pub(super) fn find(root: &OwnedFd) -> Result<Result<Self, Vec<Point>>, Failure> {
+    /// Finds the mount points of every root, or says which ones are missing, also of those that are `wanted`.
+    pub(super) fn find<'a>(root: &OwnedFd, wanted: &[Point<'a>]) -> Result<Result<Self, Vec<Point<'a>>>, Failure> {
         let mut found = Vec::with_capacity(POINTS.len());
         let mut missing = Vec::new();
         for point in POINTS {
@@ -72,6 +75,16 @@ impl Points {
                 None => missing.push(point),
             }
         }
+        for (position, point) in wanted.iter().enumerate() {
+            if is_missing(root, *point, &wanted[..position])
+                .map_err(failed(Phase::MountPoint, format!("/{}", point.path)))?
+            {
+                missing.push(*point);
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
         Ok(match <[OwnedFd; 5]>::try_from(found) {
             Ok([proc, sys, dev, resolv_conf, hosts]) => Ok(Self { proc, sys, dev, resolv_conf, hosts }),
             Err(_) => Err(missing),
@@ -79,10 +92,42 @@ impl Points {
     }
 }
 
-/// A file may be reached through symlinks, inside the root. A directory such as `/proc` must be what it says:
-/// mounted elsewhere, it would not be what the command finds by its name.
-fn find(root: &OwnedFd, point: Point) -> Result<Option<OwnedFd>, Errno> {
-    let follow = if point.directory { OFlags::NOFOLLOW } else { OFlags::empty() };
+/// Whether a point that the command wants has to be made in the root. One inside of another mount is looked for in
+/// that, later.
+fn is_missing(root: &OwnedFd, point: Point<'_>, before: &[Point<'_>]) -> Result<bool, Errno> {
+    let place = resolve(root, point)?;
+    if place.starts_with("proc") {
+        // A command that could choose what is there could choose what it is told of itself.
+        return Err(Errno::PERM);
+    }
+    if find(root, point)?.is_some() {
+        return Ok(false);
+    }
+    if POINTS.iter().any(|system| place.starts_with(system.path)) {
+        return Ok(false);
+    }
+    for other in before {
+        if place.starts_with(resolve(root, *other)?) {
+            return Ok(false);
+        }
+    }
+    for (distance, part) in place.ancestors().filter(|part| !part.as_os_str().is_empty()).enumerate() {
+        match open(root, part, OFlags::NOFOLLOW) {
+            Ok(there) if distance == 0 => {
+                let is_directory = kind(&rustix::fs::fstat(&there)?) == FileType::Directory;
+                return Err(if is_directory { Errno::ISDIR } else { Errno::NOTDIR });
+            }
+            Ok(there) if kind(&rustix::fs::fstat(&there)?) != FileType::Directory => return Err(Errno::NOTDIR),
+            Ok(_) => break,
+            Err(_) => {}
+        }
+    }
+    Ok(true)
+}
+
+/// What is at a point, if that is of the right kind.
+pub(super) fn find(root: &OwnedFd, point: Point<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let follow = if point.follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     let place = match open(root, point.path, follow) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
         other => other?,
@@ -109,7 +154,7 @@ fn kind(stat: &Stat) -> FileType {
 }
 
 /// Makes the patch for these mount points, which `root` lacks, in the empty directory `patch`.
-pub(super) fn make_patch(root: &OwnedFd, patch: &Path, missing: &[Point]) -> Result<(), Failure> {
+pub(super) fn make_patch(root: &OwnedFd, patch: &Path, missing: &[Point<'_>]) -> Result<(), Failure> {
     let mut copied = Vec::new();
     for point in missing {
         make_point(root, patch, *point, &mut copied).map_err(failed(Phase::MountPoint, point.path))?;
@@ -120,7 +165,7 @@ pub(super) fn make_patch(root: &OwnedFd, patch: &Path, missing: &[Point]) -> Res
     Ok(())
 }
 
-fn make_point(root: &OwnedFd, patch: &Path, point: Point, copied: &mut Vec<(PathBuf, Stat)>) -> Result<(), Errno> {
+fn make_point(root: &OwnedFd, patch: &Path, point: Point<'_>, copied: &mut Vec<(PathBuf, Stat)>) -> Result<(), Errno> {
     let place = resolve(root, point)?;
     let parents = place.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
     let parents: Vec<&Path> = parents.collect();
@@ -129,14 +174,61 @@ fn make_point(root: &OwnedFd, patch: &Path, point: Point, copied: &mut Vec<(Path
             copy_metadata(root, parent, &patch.join(parent), copied)?;
         }
     }
-    let place = patch.join(place);
-    if point.directory {
-        make_directory(&place)?;
-    } else {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::open(&place, flags, Mode::from_raw_mode(0o644))?;
+    make_place(&patch.join(place), point.directory)
+}
+
+/// Makes an empty directory or file; that it is there already is fine.
+fn make_place(place: &Path, directory: bool) -> Result<(), Errno> {
+    if directory {
+        return make_directory(place).map(drop);
+    }
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(place, flags, Mode::from_raw_mode(0o644)).map(drop)
+}
+
+/// Makes these points, and the directories above them, in an empty directory that is to be a layer.
+pub(super) fn make_points(stub: &Path, points: &[Point<'_>]) -> Result<(), Failure> {
+    make_directory(stub).map_err(failed(Phase::MountPoint, stub.to_string_lossy()))?;
+    for point in points {
+        let place = stub.join(point.path);
+        let mut parents: Vec<&Path> = place.ancestors().skip(1).take_while(|parent| *parent != stub).collect();
+        parents.reverse();
+        parents
+            .into_iter()
+            .try_for_each(|parent| make_directory(parent).map(drop))
+            .and_then(|()| make_place(&place, point.directory))
+            .map_err(failed(Phase::MountPoint, format!("/{}", point.path)))?;
     }
     Ok(())
+}
+
+/// Makes a point in what is mounted around it, as far as it is not there; never in the root itself.
+pub(super) fn make_inside(root: &OwnedFd, point: Point<'_>) -> Result<OwnedFd, Errno> {
+    let device = rustix::fs::fstat(root)?.st_dev;
+    let place = resolve(root, point)?;
+    let mut here = open(root, ".", OFlags::DIRECTORY)?;
+    let mut names = place.iter().peekable();
+    while let Some(name) = names.next() {
+        let directory = point.directory || names.peek().is_some();
+        here = match open(&here, name, OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                if rustix::fs::fstat(&here)?.st_dev == device {
+                    return Err(Errno::XDEV);
+                }
+                if directory {
+                    rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o755))?;
+                } else {
+                    rustix::fs::mknodat(&here, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
+                }
+                open(&here, name, OFlags::NOFOLLOW)?
+            }
+            other => other?,
+        };
+        if (kind(&rustix::fs::fstat(&here)?) == FileType::Directory) != directory {
+            return Err(if directory { Errno::NOTDIR } else { Errno::ISDIR });
+        }
+    }
+    Ok(here)
 }
 
 /// Whether it was not there before.
@@ -149,7 +241,7 @@ fn make_directory(path: &Path) -> Result<bool, Errno> {
 }
 
 /// Where the path of a mount point leads inside the root, whether or not that exists.
-fn resolve(root: &OwnedFd, point: Point) -> Result<PathBuf, Errno> {
+fn resolve(root: &OwnedFd, point: Point<'_>) -> Result<PathBuf, Errno> {
     let mut resolved: Vec<OsString> = Vec::new();
     let mut pending: VecDeque<OsString> = components(point.path.as_ref());
     let mut links = 0;
@@ -159,7 +251,7 @@ fn resolve(root: &OwnedFd, point: Point) -> Result<PathBuf, Errno> {
             continue;
         }
         resolved.push(name);
-        if pending.is_empty() && point.directory || links >= MAX_LINKS {
+        if pending.is_empty() && !point.follow || links >= MAX_LINKS {
             continue;
         }
         let path: PathBuf = resolved.iter().collect();

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::spec::path;
 use super::{ExitStatus, Phase, RunSpec};
 
 /// A command to run and all that the helper must know for it.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Request {
     pub(super) spec: RunSpec,
     pub(super) house: House,
@@ -44,7 +45,8 @@ pub(super) struct Channels {
 }
 
 /// How many files can go with a request: what is in `Channels`, the text of it, and its own.
-pub(super) const MAX_FILES: usize = 32;
+/// The kernel's own limit (`SCM_MAX_FD`).
+pub(super) const MAX_FILES: usize = 253;
 
 /// What came of a command.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,8 +75,13 @@ pub(super) fn errno(error: &io::Error) -> Errno {
 }
 
 impl Request {
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Errno> {
-        postcard::to_stdvec(self).map_err(|_| Errno::NOMEM)
+    /// Wiped when it is dropped: there may be secrets in it. It is written to memory that is large enough from the
+    /// start, and so never moved.
+    pub(super) fn encode(spec: &RunSpec, house: &House) -> Result<Zeroizing<Vec<u8>>, Errno> {
+        let size = postcard::experimental::serialized_size(&(spec, house)).map_err(|_| Errno::NOMEM)?;
+        let mut bytes = Zeroizing::new(vec![0; size]);
+        postcard::to_slice(&(spec, house), &mut bytes).map_err(|_| Errno::NOMEM)?;
+        Ok(bytes)
     }
 
     /// `None` for what is no request.
@@ -164,10 +171,10 @@ mod tests {
                 single_id: false,
             },
         };
-        let bytes = request.encode().unwrap();
+        let bytes = Request::encode(&request.spec, &request.house).unwrap();
         let back = Request::decode(&bytes).unwrap();
         assert_eq!(format!("{:?}", back.spec), format!("{:?}", request.spec));
-        assert_eq!(back.encode().unwrap(), bytes);
+        assert_eq!(Request::encode(&back.spec, &back.house).unwrap(), bytes);
         for cut in 0..bytes.len() {
             assert!(Request::decode(&bytes[..cut]).is_none());
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
+
 /// One command to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunSpec {
@@ -35,7 +37,8 @@ pub struct RunSpec {
     /// Whether its standard input, output and error are a terminal of its own, which it controls; else it has nothing
     /// to read and pipes to write to.
     pub terminal: Option<Terminal>,
-    /// Open files that the rest refers to.
+    /// Open files that the rest refers to, and others that shall stay open for as long as the command runs, even
+    /// if kiln dies before it: those that carry locks.
     #[serde(skip)]
     pub files: Vec<Arc<OwnedFd>>,
 }
@@ -98,7 +101,7 @@ pub enum MountSource {
         /// The path in it; symlinks are followed inside the tree.
         selector: String,
     },
-    /// A directory of the machine (of a cache mount, say), with all that is in it.
+    /// A directory or a file of the machine (of a cache mount, say); what is mounted below it is not shown.
     Directory(#[serde(with = "path")] PathBuf),
     /// An empty directory in memory that may hold so many bytes.
     Tmpfs {
@@ -108,7 +111,7 @@ pub enum MountSource {
     /// A file that lives in memory alone.
     Secret {
         /// What it holds.
-        content: Vec<u8>,
+        content: Secret,
         /// Its owner.
         uid: u32,
         /// Its group.

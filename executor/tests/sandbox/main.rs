@@ -19,6 +19,7 @@ mod filter;
 mod inherit;
 mod insecure;
 mod limits;
+mod mounts;
 mod rootless;
 mod steps;
 mod terminal;
@@ -86,7 +87,8 @@ fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
     };
     let (mut passed, mut failed) = (0, 0);
     let world = World::new(identity.clone());
-    for (name, case) in cases::ALL.iter().chain(limits::ALL).chain(inherit::ALL).chain(insecure::ALL) {
+    let more = [limits::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
+    for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }

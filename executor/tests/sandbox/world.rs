@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 const PROGRAMS: &str = "sh cat ls id echo true false env pwd sleep mkdir rm rmdir ln touch stat readlink head wc dd \
                         kill mount umount hostname sort tr seq test chmod chown mknod ps grep yes printf setsid \
-                        ip ifconfig mkfifo mv cp find unshare dmesg nc";
+                        ip ifconfig df cut mkfifo mv cp find unshare dmesg nc";
 
 pub struct World {
     pub identity: Identity,
