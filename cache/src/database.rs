@@ -85,6 +85,13 @@ const MIGRATIONS: &[&str] = &[
         saved INTEGER NOT NULL
     );
     CREATE INDEX observations_by_key ON observations (key, id);
+    CREATE TABLE steps (
+        own BLOB PRIMARY KEY,
+        likeness TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        saved INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX steps_by_likeness ON steps (likeness, saved);
 ",
 ];
 

@@ -31,6 +31,7 @@ mod images;
 mod index;
 mod layers;
 mod observations;
+mod past;
 mod records;
 mod session;
 mod store;

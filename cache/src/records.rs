@@ -3,11 +3,11 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use kiln_solver::{Digest, Key, Layer, Observation, Origin, Output, Records, Step, StepError};
+use kiln_solver::{Digest, Key, Layer, Observation, Origin, Output, Past, Record, Records, Step, StepError};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use crate::{Store, StoreError, database};
+use crate::{Store, StoreError, database, past};
 
 /// A layer in a record.
 #[derive(Serialize, Deserialize)]
@@ -25,7 +25,7 @@ enum RecordedOrigin {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RecordedOutput {
+pub(crate) enum RecordedOutput {
     Layers(Vec<RecordedLayer>),
     Local(String),
 }
@@ -112,18 +112,19 @@ impl Store {
         Ok(present)
     }
 
-    fn save_record(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StoreError> {
-        let outputs: Vec<RecordedOutput> = outputs.iter().map(RecordedOutput::from).collect();
+    fn save_record(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StoreError> {
+        let outputs: Vec<RecordedOutput> = record.outputs.iter().map(RecordedOutput::from).collect();
         let outputs =
             serde_json::to_string(&outputs).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         let insert = "INSERT OR REPLACE INTO records (key, step, name, outputs, saved, boot)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let (own, saved) = (step.own_digest(), database::to_nanos(SystemTime::now()));
+        let (own, saved) = (record.step.own_digest(), database::to_nanos(SystemTime::now()));
         self.inner().database.write(|transaction| {
+            past::put(transaction, &own, record)?;
             let mut insert = transaction.prepare_cached(insert)?;
             for key in keys {
                 let (key, own) = (key.0.as_bytes(), own.as_bytes());
-                insert.execute(params![key, own, step.metadata.name, outputs, saved, self.inner().boot])?;
+                insert.execute(params![key, own, record.step.metadata.name, outputs, saved, self.inner().boot])?;
             }
             Ok(())
         })
@@ -136,8 +137,12 @@ impl Records for Store {
         self.find_record(key).map_err(StepError::other)
     }
 
-    fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError> {
-        self.save_record(keys, step, outputs).map_err(StepError::other)
+    fn save(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StepError> {
+        self.save_record(keys, record).map_err(StepError::other)
+    }
+
+    fn nearest(&self, step: &Step) -> Result<Option<Past>, StepError> {
+        self.nearest_step(step).map_err(StepError::other)
     }
 
     fn find_observations(&self, key: &Key) -> Result<Vec<Observation>, StepError> {

@@ -1,9 +1,11 @@
 //! The store as a whole: boots, processes, records and images.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::{
-    Change, Digest, Key, Layer, Observation, Operation, Origin, Output, Platform, Records as _, Source, Step,
+    Change, Digest, Exec, Key, Layer, Observation, Operation, Origin, Output, Platform, Record, Records as _, Source,
+    Step, Taken,
 };
 
 use crate::testing::*;
@@ -19,6 +21,12 @@ fn key(text: &str) -> Key {
 
 fn step() -> Step {
     Step::new(Operation::Source(Source::Local { name: "context".to_owned() }), "a step")
+}
+
+/// That the step produced this.
+fn record(outputs: &[Output]) -> Record<'_> {
+    static STEP: LazyLock<Step> = LazyLock::new(step);
+    Record { step: &STEP, inputs: &[], outputs }
 }
 
 fn built(layer: &StoredLayer) -> Layer {
@@ -48,18 +56,18 @@ fn records_come_back_while_their_layers_are_here() {
         Output::Layers(Vec::new()),
         Output::Local("context".to_owned()),
     ];
-    store.save(&[key("definition"), key("content")], &step(), &outputs).unwrap();
+    store.save(&[key("definition"), key("content")], &record(&outputs)).unwrap();
     assert_eq!(store.find(&key("definition")).unwrap().as_ref(), Some(&outputs));
     assert_eq!(store.find(&key("content")).unwrap().as_ref(), Some(&outputs));
     assert_eq!(store.find(&key("other")).unwrap(), None);
     let lost = Layer { diff_id: Digest::of(b"not here"), origin: Origin::Built };
-    store.save(&[key("lost")], &step(), &[Output::Layers(vec![lost])]).unwrap();
+    store.save(&[key("lost")], &record(&[Output::Layers(vec![lost])])).unwrap();
     assert_eq!(store.find(&key("lost")).unwrap(), None);
     std::fs::remove_dir_all(made.mount_source().parent().unwrap()).unwrap();
     let reopened = Store::open(store.root(), Whiteouts::Trusted).unwrap();
     assert_eq!(reopened.find(&key("definition")).unwrap(), None);
     assert!(reopened.layer(made.diff_id()).unwrap().is_none());
-    reopened.save(&[key("lost")], &step(), &[Output::Layers(Vec::new())]).unwrap();
+    reopened.save(&[key("lost")], &record(&[Output::Layers(Vec::new())])).unwrap();
     assert_eq!(reopened.find(&key("lost")).unwrap(), Some(vec![Output::Layers(Vec::new())]));
 }
 
@@ -85,6 +93,37 @@ fn observations_come_back_the_last_first() {
     assert_eq!(store.find_observations(&key("a")).unwrap(), kept);
 }
 
+#[test]
+fn the_nearest_step_did_the_same_or_is_like_it() {
+    let (_root, store) = store();
+    let exec = |name: &str, command: &str| {
+        let exec = Exec { args: vec![command.to_owned()], ..Exec::default() };
+        Step::new(Operation::Exec(exec), name)
+    };
+    let taken = Taken {
+        name: "image".into(),
+        identity: "sha256:1".into(),
+        content: Some(Digest::of(b"content")),
+        output: Output::Layers(Vec::new()),
+    };
+    let save = |step: &Step, outputs: &[Output]| {
+        let inputs = std::slice::from_ref(&taken);
+        store.save(&[key("any")], &Record { step, inputs, outputs }).unwrap();
+    };
+    let (one, other) = (exec("RUN", "one"), exec("RUN", "other"));
+    assert_eq!(store.nearest(&one).unwrap(), None);
+    save(&other, &[Output::Local("first".into())]);
+    save(&other, &[Output::Local("second".into())]);
+    let past = store.nearest(&one).unwrap().unwrap();
+    assert_eq!((past.same_definition, past.properties["command"].as_str()), (false, "other"));
+    save(&one, &[]);
+    save(&other, &[Output::Local("third".into())]);
+    let past = store.nearest(&one).unwrap().unwrap();
+    assert_eq!((past.same_definition, past.inputs, past.outputs), (true, vec![taken.clone()], Vec::new()));
+    assert_eq!(store.nearest(&other).unwrap().unwrap().outputs, [Output::Local("third".into())]);
+    assert_eq!(store.nearest(&exec("COPY", "new")).unwrap(), None);
+}
+
 /// What an orderly reboot leaves is all there, durable or not.
 #[test]
 fn another_boot_keeps_what_reached_the_disk() {
@@ -96,7 +135,7 @@ fn another_boot_keeps_what_reached_the_disk() {
     rich.write_archive(&mut archive).unwrap();
     let tagged = ImageRecord { layers: vec![built(&made)], ..image(&first, "config") };
     first.tag("image", &tagged).unwrap();
-    first.save(&[key("made")], &step(), &[Output::Layers(vec![built(&made)])]).unwrap();
+    first.save(&[key("made")], &record(&[Output::Layers(vec![built(&made)])])).unwrap();
     drop(first);
 
     let (_other, elsewhere) = folder();
@@ -134,7 +173,7 @@ fn another_boot_drops_what_a_power_loss_cut() {
             std::fs::write(files.join("a"), "content").unwrap();
             set_mtime(&files.join("a"), 7);
         });
-        first.save(&[key("step")], &step(), &[Output::Layers(vec![built(&layer)])]).unwrap();
+        first.save(&[key("step")], &record(&[Output::Layers(vec![built(&layer)])])).unwrap();
         first.tag("image", &ImageRecord { layers: vec![built(&layer)], ..image(&first, "config") }).unwrap();
         first.tag("other", &image(&first, "config of the other")).unwrap();
         drop(first);
@@ -176,7 +215,7 @@ fn another_boot_takes_what_is_durable_at_its_word() {
     let (_folder, root) = folder();
     let first = open(&root, "first");
     let layer = file_layer(&first, "durable");
-    first.save(&[key("durable")], &step(), &[Output::Layers(vec![built(&layer)])]).unwrap();
+    first.save(&[key("durable")], &record(&[Output::Layers(vec![built(&layer)])])).unwrap();
     first.make_durable().unwrap();
     drop(first);
     std::fs::write(layer.mount_source().join("a"), "changed").unwrap();
@@ -346,7 +385,7 @@ fn a_killed_process_leaves_what_the_next_sweeps() {
 fn die_in_the_middle() {
     let store = Store::open("store".as_ref(), Whiteouts::Trusted).unwrap();
     let made = file_layer(&store, "finished");
-    store.save(&[key("finished")], &step(), &[Output::Layers(vec![built(&made)])]).unwrap();
+    store.save(&[key("finished")], &record(&[Output::Layers(vec![built(&made)])])).unwrap();
     let draft = store.begin_layer().unwrap();
     fill_with_everything(draft.files());
     std::io::Write::write_all(&mut store.blob_writer().unwrap(), b"half").unwrap();
@@ -379,7 +418,7 @@ fn work_in_a_shared_store() {
             std::fs::write(files.join("a"), number.to_string()).unwrap();
             set_mtime(&files.join("a"), 9);
         });
-        store.save(&[key(&number.to_string())], &step(), &[Output::Layers(vec![built(&made)])]).unwrap();
+        store.save(&[key(&number.to_string())], &record(&[Output::Layers(vec![built(&made)])])).unwrap();
         let blob = store.layer_blob(made.diff_id(), crate::Compression::Gzip { level: 1 }).unwrap();
         assert!(store.blob(&blob.digest).unwrap().is_some());
         assert!(store.find(&key(&number.to_string())).unwrap().is_some());
@@ -394,7 +433,7 @@ fn what_opening_costs() {
     let store = Store::open(&root, Whiteouts::Trusted).unwrap();
     let made = file_layer(&store, "a");
     for number in 0..300 {
-        store.save(&[key(&number.to_string())], &step(), &[Output::Layers(vec![built(&made)])]).unwrap();
+        store.save(&[key(&number.to_string())], &record(&[Output::Layers(vec![built(&made)])])).unwrap();
     }
     store.make_durable().unwrap();
     drop(store);

@@ -9,6 +9,7 @@
 //! root that it belongs to.
 
 mod context;
+mod differences;
 mod error;
 mod exec;
 mod files;

@@ -10,6 +10,7 @@ use kiln_solver::{
     Source, Step, StepError, StepId, Worker,
 };
 
+use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
 use crate::exec::{Prepared, run_exec};
@@ -286,6 +287,13 @@ impl Worker for Executor {
         let Operation::File(actions) = &step.operation else { return Ok(None) };
         let is_changed = changed_input(actions, step.inputs.len()) == Some(input);
         Ok(is_changed.then(|| Digest::of(b"kiln.files.v1")))
+    }
+
+    fn differences(&self, was: &Output, is: &Output) -> Vec<Mismatch> {
+        match (was, is) {
+            (Output::Layers(was), Output::Layers(is)) => differences(self, was, is),
+            _ => Vec::new(),
+        }
     }
 
     fn recheck(

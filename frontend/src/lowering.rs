@@ -134,6 +134,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
             state: StageState::scratch(&node.platform),
             naming: Naming::new(self.plan, node),
             stage: (index < self.plan.stages).then(|| node.name.clone().unwrap_or_else(|| index.to_string())),
+            written: String::new(),
             has_command: false,
         };
         match &node.root {
@@ -194,6 +195,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
             state,
             naming: Naming::new(self.plan, node),
             stage: Some(node.label.clone()),
+            written: String::new(),
             has_command: false,
         };
         stage.take_in_local(context, node);

@@ -18,6 +18,8 @@ pub(crate) struct StageLowering<'l, 'a> {
     pub(crate) naming: Naming,
     /// The stage's name or number, for the metadata of its steps.
     pub(crate) stage: Option<String>,
+    /// The instruction at hand as it was written, for the metadata of its steps.
+    pub(crate) written: String,
     /// Whether the stage has a `CMD` of its own, which its `ENTRYPOINT` leaves alone.
     pub(crate) has_command: bool,
 }
@@ -35,6 +37,7 @@ pub(crate) struct Current<'i> {
 impl StageLowering<'_, '_> {
     /// Lowers one instruction. Where it is wrong, the stage goes on without it.
     pub(crate) fn item(&mut self, item: &Item<'_>, source: Option<&Tree>, findings: &mut Findings) {
+        self.written.clone_from(&item.instruction.text);
         let mut missing = unsupported::features(&item.instruction);
         if let Kind::Run(run) = &item.instruction.kind {
             missing.extend(run.mounts.iter().filter_map(|mount| self.mount(mount).err()));
@@ -110,7 +113,8 @@ impl StageLowering<'_, '_> {
         let platform = matches!(operation, Operation::Exec(_)).then(|| self.state.platform.clone());
         let ignore_cache = self.planner.options.no_cache && !operation.is_source();
         let span = Some(SourceSpan { start: span.start, end: span.end });
-        let metadata = Metadata { name, span, stage: self.stage.clone(), ignore_cache };
+        let written = self.written.clone();
+        let metadata = Metadata { name, written, span, stage: self.stage.clone(), ignore_cache };
         let step = self.graph.add(Step { operation, inputs, platform, metadata });
         Input { step, output: 0 }
     }

@@ -9,6 +9,7 @@
 mod cancel;
 mod digest;
 mod encode;
+mod explain;
 mod graph;
 mod key;
 mod mode;
@@ -20,6 +21,7 @@ mod traits;
 
 pub use cancel::{Cancel, CancelHook};
 pub use digest::{Digest, Hasher, ParseDigestError};
+pub use explain::{Past, Properties, Reason, Taken, properties};
 pub use graph::{Graph, StepId};
 pub use key::Key;
 pub use mode::{FileMode, ModeChanges, ParseModeError};
@@ -31,4 +33,4 @@ pub use step::{
     MkfileAction, Mount, MountKind, Network, Operation, Owner, SecretEnv, Security, Sharing, Source, SourceSpan, Step,
     Ulimit, UserRef,
 };
-pub use traits::{Hit, Job, Layer, LogStream, Observer, Origin, Output, Records, StepError, Worker};
+pub use traits::{Hit, Job, Layer, LogStream, Observer, Origin, Output, Record, Records, StepError, Worker};

@@ -9,7 +9,10 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::key::KeyPart;
-use crate::{Cancel, Digest, Graph, Hit, Job, Key, Made, Observer, Output, Records, Step, StepError, StepId, Worker};
+use crate::{
+    Cancel, Digest, Graph, Hit, Job, Key, Made, Mismatch, Observer, Operation, Output, Past, Reason, Record, Records,
+    Source, Step, StepError, StepId, Taken, Worker, explain,
+};
 
 /// A step that kept its build from succeeding.
 #[derive(Debug)]
@@ -94,8 +97,17 @@ enum Found {
     Made(Vec<Output>),
 }
 
-/// The keys of a step whose inputs are there.
+/// What a look-up by content and by observations comes to.
+enum LookedUp {
+    Hit(Hit, Vec<Output>),
+    /// With the first fact of the last observation that does not hold, if there is one.
+    Miss(Option<Mismatch>),
+}
+
+/// A step whose inputs are there: its keys.
 struct InputKeys {
+    /// What it takes in.
+    taken: Vec<Taken>,
     definition: Option<Key>,
     content: Option<Key>,
     /// The key of its observations, if it is one that observes.
@@ -270,37 +282,94 @@ impl<'a> Solver<'a> {
             return Ok(Found::Made(self.run(id, inputs)?.outputs));
         }
         let keys = self.input_keys(id, inputs, keys)?;
-        if !step.metadata.ignore_cache
-            && let Some((hit, outputs)) = self.find(step, inputs, &keys)?
-        {
-            self.records.save(&keys.exact(), step, &outputs)?;
-            return Ok(Found::InCache(hit, outputs));
-        }
+        let reason = if step.metadata.ignore_cache {
+            Some(Reason::Ignored)
+        } else {
+            match self.look_up_inputs(step, inputs, &keys)? {
+                LookedUp::Hit(hit, outputs) => {
+                    self.explain_hit(id, &keys.taken, &outputs)?;
+                    self.save(step, &keys, &outputs)?;
+                    return Ok(Found::InCache(hit, outputs));
+                }
+                LookedUp::Miss(mismatch) => mismatch.map(Reason::Fact),
+            }
+        };
         self.observer.started(id);
-        let Made { outputs, observation } = self.run(id, inputs)?;
+        let made = self.run(id, inputs);
+        let outputs = made.as_ref().map_or(&[][..], |made| &made.outputs[..]);
+        self.explain_run(id, &keys.taken, reason, outputs)?;
+        let Made { outputs, observation } = made?;
         if let (Some(key), Some(observation)) = (&keys.observed, &observation) {
             self.records.save_observation(key, step, observation)?;
         }
-        self.records.save(&keys.exact(), step, &outputs)?;
+        self.save(step, &keys, &outputs)?;
         Ok(Found::Made(outputs))
     }
 
+    fn save(self, step: &Step, keys: &InputKeys, outputs: &[Output]) -> Result<(), StepError> {
+        self.records.save(&keys.exact(), &Record { step, inputs: &keys.taken, outputs })
+    }
+
     /// Looks for a result by everything but the definition key.
-    fn find(self, step: &Step, inputs: &[Output], keys: &InputKeys) -> Result<Option<(Hit, Vec<Output>)>, StepError> {
+    fn look_up_inputs(self, step: &Step, inputs: &[Output], keys: &InputKeys) -> Result<LookedUp, StepError> {
         if let Some(key) = keys.content
             && let Some(outputs) = self.records.find(&key)?
         {
-            return Ok(Some((Hit::Content, outputs)));
+            return Ok(LookedUp::Hit(Hit::Content, outputs));
         }
-        let Some(key) = keys.observed else { return Ok(None) };
-        for observation in self.records.find_observations(&key)? {
-            if self.worker.recheck(step, inputs, &observation.facts, self.cancel)?.is_none() {
-                let outputs =
-                    observation.changes.iter().map(|change| change.apply(inputs)).collect::<Result<_, _>>()?;
-                return Ok(Some((Hit::Observed, outputs)));
+        let mut first = None;
+        for observation in keys.observed.map_or(Ok(Vec::new()), |key| self.records.find_observations(&key))? {
+            match self.worker.recheck(step, inputs, &observation.facts, self.cancel)? {
+                None => {
+                    let changes = observation.changes.iter();
+                    let outputs = changes.map(|change| change.apply(inputs)).collect::<Result<_, _>>()?;
+                    return Ok(LookedUp::Hit(Hit::Observed, outputs));
+                }
+                Some(mismatch) => first = first.or(Some(mismatch)),
             }
         }
-        Ok(None)
+        Ok(LookedUp::Miss(first))
+    }
+
+    /// Says why a step ran. `reason` is what is known already.
+    fn explain_run(
+        self,
+        id: StepId,
+        taken: &[Taken],
+        reason: Option<Reason>,
+        outputs: &[Output],
+    ) -> Result<(), StepError> {
+        let reasons = match (reason, self.records.nearest(self.graph.step(id))?) {
+            (Some(reason), _) => vec![reason],
+            (None, None) => vec![Reason::NeverBuilt],
+            (None, Some(past)) => match self.compare(id, taken, &past, outputs) {
+                none if none.is_empty() => vec![Reason::Lost],
+                reasons => reasons,
+            },
+        };
+        self.observer.explained(id, &reasons);
+        Ok(())
+    }
+
+    /// Says what made no difference to a hit.
+    fn explain_hit(self, id: StepId, taken: &[Taken], outputs: &[Output]) -> Result<(), StepError> {
+        if self.observer.wants_hits_explained()
+            && let Some(past) = self.records.nearest(self.graph.step(id))?
+        {
+            self.observer.explained(id, &self.compare(id, taken, &past, outputs));
+        }
+        Ok(())
+    }
+
+    fn compare(self, id: StepId, taken: &[Taken], past: &Past, outputs: &[Output]) -> Vec<Reason> {
+        let step = self.graph.step(id);
+        let copies = !matches!(step.operation, Operation::Exec(_));
+        let differences = |was: &Output, is: &Output| match (was, past.outputs.first(), outputs.first()) {
+            // What a directory held is not remembered; what was copied of it is.
+            (Output::Local(_), Some(was), Some(is)) if copies => self.worker.differences(was, is),
+            _ => self.worker.differences(was, is),
+        };
+        explain::compare(step, taken, past, &differences)
     }
 
     fn input_keys(self, id: StepId, inputs: &[Output], keys: &Keys) -> Result<InputKeys, StepError> {
@@ -309,6 +378,7 @@ impl<'a> Solver<'a> {
         let mut content = Some(Vec::with_capacity(inputs.len()));
         let mut observed = Some(Vec::with_capacity(inputs.len()));
         let mut observes = false;
+        let mut taken = Vec::with_capacity(inputs.len());
         for (position, input) in inputs.iter().enumerate() {
             let digest = match keys.selected.get(&(id, position)) {
                 Some(digest) => Some(*digest),
@@ -316,16 +386,27 @@ impl<'a> Solver<'a> {
             };
             let unobserved = self.worker.unobserved(step, position, input)?;
             observes |= unobserved.is_some();
+            taken.push(self.taken(step, position, input, digest));
             add(&mut content, digest.map(KeyPart::Content));
             add(&mut observed, unobserved.map(KeyPart::Unobserved).or(digest.map(KeyPart::Content)));
         }
         let definition = keys.of.get(&id).copied();
         Ok(InputKeys {
+            taken,
             definition,
             // Over local directories alone both are the same.
             content: content.map(|parts| Key::of(&own, &parts)).filter(|key| Some(*key) != definition),
             observed: observed.filter(|_| observes).map(|parts| Key::of(&own, &parts)),
         })
+    }
+
+    fn taken(self, step: &Step, position: usize, output: &Output, content: Option<Digest>) -> Taken {
+        let from = self.graph.step(step.inputs[position].step);
+        let identity = match &from.operation {
+            Operation::Source(Source::Image { digest, .. }) => digest.to_string(),
+            _ => String::new(),
+        };
+        Taken { name: from.metadata.name.clone(), identity, content, output: output.clone() }
     }
 
     fn run(self, id: StepId, inputs: &[Output]) -> Result<Made, StepError> {

@@ -30,12 +30,26 @@ pub struct Input {
 pub struct Metadata {
     /// The line shown to people, such as `[build 2/4] RUN make`.
     pub name: String,
+    /// The instruction as it was written, such as `RUN echo $VERSION`; empty where there is none.
+    pub written: String,
     /// Where in the Dockerfile it was written.
     pub span: Option<SourceSpan>,
     /// The stage that it belongs to, by name or else by number.
     pub stage: Option<String>,
     /// Run it even where a cache entry fits.
     pub ignore_cache: bool,
+}
+
+impl Metadata {
+    /// What the step has in common with itself in another version of its Dockerfile, or with other arguments: its
+    /// stage and the instruction as it was written.
+    pub fn likeness(&self) -> String {
+        match (&self.stage, self.written.as_str()) {
+            (_, "") => self.name.clone(),
+            (None, written) => written.to_owned(),
+            (Some(stage), written) => format!("[{stage}] {written}"),
+        }
+    }
 }
 
 /// A range of bytes of the Dockerfile, end exclusive.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Cancel, Digest, Key, Made, Mismatch, Observation, Step, StepId};
+use crate::{Cancel, Digest, Key, Made, Mismatch, Observation, Past, Reason, Step, StepId, Taken};
 
 /// One layer of a tree, named by the digest of its uncompressed archive (OCI: diffID).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +128,22 @@ pub trait Worker: Sync {
     ) -> Result<Option<Mismatch>, StepError> {
         Err(StepError::other("this worker observes nothing"))
     }
+
+    /// Some of what differs between two trees, for people; nothing where that cannot be told.
+    fn differences(&self, _was: &Output, _is: &Output) -> Vec<Mismatch> {
+        Vec::new()
+    }
+}
+
+/// What is remembered of a step that was carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The step.
+    pub step: &'a Step,
+    /// What it took in.
+    pub inputs: &'a [Taken],
+    /// What it produced.
+    pub outputs: &'a [Output],
 }
 
 /// Remembers what steps produced.
@@ -142,7 +158,16 @@ pub trait Records: Sync {
     ///
     /// # Errors
     /// When the records cannot be written.
-    fn save(&self, keys: &[Key], step: &Step, outputs: &[Output]) -> Result<(), StepError>;
+    fn save(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StepError>;
+
+    /// The last step carried out that did the same as this one; else the last that is like it
+    /// ([`Metadata::likeness`](crate::Metadata::likeness)).
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    fn nearest(&self, _step: &Step) -> Result<Option<Past>, StepError> {
+        Ok(None)
+    }
 
     /// What steps with this key observed, the last first, as far as every byte of what they made is still to be had.
     ///
@@ -189,6 +214,13 @@ pub trait Observer: Sync {
     fn started(&self, _id: StepId) {}
     /// A step need not run.
     fn cached(&self, _id: StepId, _hit: Hit) {}
+    /// Whether to say what hits did not mind, too; why steps ran is always said.
+    fn wants_hits_explained(&self) -> bool {
+        false
+    }
+    /// Why a step ran; or, where it was found by content or by observation, what made no difference. Comes before
+    /// the end of the step.
+    fn explained(&self, _id: StepId, _reasons: &[Reason]) {}
     /// A step printed these bytes, whole lines or not.
     fn log(&self, _id: StepId, _stream: LogStream, _bytes: &[u8]) {}
     /// A step ran and succeeded.

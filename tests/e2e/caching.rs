@@ -185,3 +185,57 @@ fn metadata_runs_nothing() {
     assert_eq!(first.layers.last().unwrap().0, second.layers.last().unwrap().0);
     assert_eq!(second.field("Labels")["b"], "2");
 }
+
+#[test]
+fn explain_says_why_each_step_ran() {
+    let world = World::new();
+    let text = "FROM busybox
+ARG V=1
+RUN echo $V > /version
+WORKDIR /app
+COPY . .
+RUN ls /app > /list
+RUN cat /list
+";
+    let project = world.project(&[("Dockerfile", text), ("a", "a\n"), (".dockerignore", "Dockerfile\n")]);
+    let explained = |args: &[&str]| {
+        let outcome = world.build(&project).arg("--explain=json").args(args).succeeds();
+        let steps: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+        let step = |step: &serde_json::Value| {
+            let reasons = step["reasons"].as_array().unwrap().iter();
+            let reasons: Vec<&str> = reasons.map(|reason| reason["message"].as_str().unwrap()).collect();
+            let outcome = step["key"].as_str().or(step["outcome"].as_str()).unwrap();
+            let name = step["step"].as_str().unwrap();
+            format!("{}: {outcome}: {}", name.split("] ").last().unwrap(), reasons.join(", "))
+        };
+        steps.as_array().unwrap().iter().map(step).collect::<Vec<_>>()
+    };
+    let first = explained(&[]);
+    assert!(first.iter().all(|step| step.ends_with(": ran: never built here")), "{first:?}");
+    project.write("a", "b\n");
+    let edit = "`/app/a`: content 87428fc52280 → content 0263829989b6";
+    assert_eq!(
+        explained(&[]),
+        [
+            "RUN echo 1 > /version: not needed: ".to_owned(),
+            "WORKDIR /app: definition: ".to_owned(),
+            format!("COPY . .: ran: {edit}"),
+            format!("RUN ls /app > /list: ran: {edit}"),
+            format!("RUN cat /list: ran: {edit}"),
+        ]
+    );
+    let version = "`/version`: content 4355a46b19d3 → content 53c234e5e847";
+    assert_eq!(
+        explained(&["--build-arg", "V=2"])[..3],
+        [
+            "RUN echo 2 > /version: ran: `variable V`: 1 → 2".to_owned(),
+            format!("WORKDIR /app: observations: {version}"),
+            format!("COPY . .: observations: {version}"),
+        ]
+    );
+    let again = explained(&["--no-cache"]);
+    assert!(again.iter().all(|step| step.ends_with(": ran: the cache was not to be used")), "{again:?}");
+    let text = world.build(&project).arg("--explain").succeeds();
+    text.says("RUN cat /list\n  cached, by definition\n");
+    world.build(&project).args(["--explain=json", "-q"]).fails_with(2).says("both go to standard output");
+}

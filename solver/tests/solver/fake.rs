@@ -5,7 +5,8 @@ use std::sync::{Condvar, Mutex};
 
 use kiln_solver::{
     Cancel, Change, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Made, Mismatch, Observation, Observer, Operation,
-    Origin, Output, Records, SolveError, Source, Step, StepError, StepId, Worker, solve,
+    Origin, Output, Past, Reason, Record, Records, SolveError, Source, Step, StepError, StepId, Worker, properties,
+    solve,
 };
 
 pub(crate) fn digest(text: &str) -> Digest {
@@ -98,6 +99,8 @@ pub(crate) struct World {
     contexts: Mutex<BTreeMap<String, u64>>,
     records: Mutex<HashMap<Key, Vec<Output>>>,
     observations: Mutex<HashMap<Key, Vec<Observation>>>,
+    past: Mutex<HashMap<String, (Digest, Past)>>,
+    reasons: Mutex<Vec<(StepId, Vec<Reason>)>>,
     ran: Mutex<Vec<String>>,
     hits: Mutex<Vec<(StepId, Hit)>>,
     drifted: Mutex<HashSet<String>>,
@@ -132,6 +135,7 @@ impl World {
     pub(crate) fn forget_events(&self) {
         self.ran.lock().unwrap().clear();
         self.hits.lock().unwrap().clear();
+        self.reasons.lock().unwrap().clear();
     }
 
     /// The names of what ran since the last call, sorted.
@@ -145,6 +149,13 @@ impl World {
     pub(crate) fn hits(&self, handle: Handle) -> Vec<Hit> {
         let hits = self.hits.lock().unwrap();
         hits.iter().filter(|(id, _)| id.index() == handle).map(|(_, hit)| *hit).collect()
+    }
+
+    /// Why the step ran, or what made no difference to a hit, the last time.
+    pub(crate) fn reasons(&self, handle: Handle) -> Vec<Reason> {
+        let reasons = self.reasons.lock().unwrap();
+        let mut of = reasons.iter().rev().filter(|(id, _)| id.index() == handle);
+        of.next().map(|(_, reasons)| reasons.clone()).unwrap_or_default()
     }
 
     pub(crate) fn solve(&self, build: &Build, targets: &[Handle]) -> Result<Vec<Vec<Output>>, SolveError> {
@@ -260,10 +271,23 @@ impl Records for World {
         Ok(self.records.lock().unwrap().get(key).cloned())
     }
 
-    fn save(&self, keys: &[Key], _: &Step, outputs: &[Output]) -> Result<(), StepError> {
+    fn save(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StepError> {
         let mut records = self.records.lock().unwrap();
-        keys.iter().for_each(|key| drop(records.insert(*key, outputs.to_vec())));
+        keys.iter().for_each(|key| drop(records.insert(*key, record.outputs.to_vec())));
+        let past = Past {
+            same_definition: true,
+            properties: properties(&record.step.operation),
+            inputs: record.inputs.to_vec(),
+            outputs: record.outputs.to_vec(),
+        };
+        let name = record.step.metadata.name.clone();
+        self.past.lock().unwrap().insert(name, (record.step.own_digest(), past));
         Ok(())
+    }
+
+    fn nearest(&self, step: &Step) -> Result<Option<Past>, StepError> {
+        let past = self.past.lock().unwrap().get(&step.metadata.name).cloned();
+        Ok(past.map(|(own, past)| Past { same_definition: own == step.own_digest(), ..past }))
     }
 
     fn find_observations(&self, key: &Key) -> Result<Vec<Observation>, StepError> {
@@ -279,5 +303,13 @@ impl Records for World {
 impl Observer for World {
     fn cached(&self, id: StepId, hit: Hit) {
         self.hits.lock().unwrap().push((id, hit));
+    }
+
+    fn wants_hits_explained(&self) -> bool {
+        true
+    }
+
+    fn explained(&self, id: StepId, reasons: &[Reason]) {
+        self.reasons.lock().unwrap().push((id, reasons.to_vec()));
     }
 }

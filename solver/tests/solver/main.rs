@@ -8,7 +8,7 @@ mod fake;
 mod model;
 
 use fake::{Build, World};
-use kiln_solver::{Cancel, Hit, StepError};
+use kiln_solver::{Cancel, Hit, Reason, StepError};
 
 #[test]
 fn a_second_solve_runs_nothing() {
@@ -88,6 +88,46 @@ fn what_a_step_did_not_look_at_does_not_count() {
     world.forget_events();
     of(5);
     assert_eq!(world.hits(peek), [Hit::Definition]);
+}
+
+#[test]
+fn every_miss_has_a_reason() {
+    let world = World::new(&[("src", 1)]);
+    let mut build = Build::new();
+    let (base, src) = (build.image(1), build.local("src"));
+    let copy = build.mix("copy", &[base, src]);
+    let run = build.constant("run", &[copy]);
+    let last = build.mix("last", &[run]);
+    world.solve(&build, &[last]).unwrap();
+    assert_eq!(world.reasons(copy), [Reason::NeverBuilt]);
+
+    world.edit("src", 2);
+    world.solve(&build, &[last]).unwrap();
+    assert_eq!(world.reasons(copy), [Reason::Input("src".into())]);
+    assert_eq!(world.reasons(run), [Reason::Input("copy".into())]);
+    assert_eq!(world.reasons(last), [], "a hit by content: nothing that it takes in changed");
+
+    let mut other = Build::new();
+    let (base, src) = (other.image(2), other.local("src"));
+    let copy = other.mix("copy", &[base, src]);
+    world.solve(&other, &[copy]).unwrap();
+    let reasons = world.reasons(copy);
+    assert!(matches!(&reasons[..], [Reason::Image(mismatch)] if mismatch.subject == "image"), "{reasons:?}");
+
+    world.forget_records();
+    world.solve(&other, &[copy]).unwrap();
+    assert_eq!(world.reasons(copy), [Reason::Lost]);
+
+    other.ignore_cache("copy");
+    world.solve(&other, &[copy]).unwrap();
+    assert_eq!(world.reasons(copy), [Reason::Ignored]);
+
+    let mut third = Build::new();
+    let (base, src) = (third.image(2), third.local("src"));
+    let copy = third.constant("copy", &[base, src]);
+    world.solve(&third, &[copy]).unwrap();
+    let reasons = world.reasons(copy);
+    assert!(matches!(&reasons[..], [Reason::Definition(mismatch)] if mismatch.subject == "command"), "{reasons:?}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::explain::Form;
+
 /// Build an image from a Dockerfile
 ///
 /// Runs the instructions of a Dockerfile over a directory, the build context, and stores the image under the
@@ -77,6 +79,11 @@ pub(crate) struct Args {
     /// Check the Dockerfile and build nothing; the same as `--call=check`
     #[arg(long)]
     pub(super) check: bool,
+
+    /// Say for each step why it ran, or what let it be found in the cache: for people at the end, or as JSON on
+    /// standard output
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(super) explain: Option<Form>,
 
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]

@@ -1,13 +1,14 @@
 //! `kiln build`
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
-//! contexts from elsewhere, [`glue`] what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
+//! contexts from elsewhere, [`explain`] why steps ran, [`glue`] what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
 //! way from one to the next.
 
 mod args;
 mod call;
 mod call_json;
 mod call_text;
+mod explain;
 mod export;
 mod glue;
 mod output;
@@ -44,6 +45,7 @@ use crate::progress::{Progress, Steps};
 use crate::session::{Session, store_error};
 use crate::signals::Interrupt;
 use crate::terminal;
+use explain::{Explanations, Form};
 use request::{NamedContext, Request};
 
 /// The name of the main context in the step graph.
@@ -140,11 +142,11 @@ impl Builder<'_> {
         self.refuse(&parsed.diagnostics, &file)?;
         let work = self.begin()?;
         let (build, warnings) = self.lower(&parsed, &file, &work)?;
-        let layers = self.solve(&build, &file, &work, &warnings)?;
+        let (layers, explanation) = self.solve(&build, &file, &work, &warnings)?;
         self.finish(&build, &layers, &work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
         self.list_warnings(&warnings, &file);
-        Ok(())
+        self.tell(&explanation)
     }
 
     fn read_dockerfile(&self) -> Result<(SourceFile, Parsed), CliError> {
@@ -241,26 +243,36 @@ impl Builder<'_> {
         }
     }
 
-    /// Runs what has to be run; yields the layers of the target.
+    /// Runs what has to be run; yields the layers of the target, and why steps ran where that was asked for.
     fn solve(
         &self,
         build: &Build,
         file: &SourceFile,
         work: &Work,
         warnings: &[Diagnostic],
-    ) -> Result<Vec<Layer>, CliError> {
-        let Some(target) = build.target else { return Ok(Vec::new()) };
+    ) -> Result<(Vec<Layer>, String), CliError> {
+        let Some(target) = build.target else { return Ok((Vec::new(), String::new())) };
         let executor = self.executor(build, work)?;
         let steps = Steps::new(self.progress, &build.graph, &file.text);
         let store = &*work.session.store;
-        let outputs =
-            solve(&build.graph, &[target.step], &executor, store, &steps, &work.cancel).map_err(|failed| {
+        let explanations = Explanations::new(&steps, self.request.explain.is_some());
+        let solved = solve(&build.graph, &[target.step], &executor, store, &explanations, &work.cancel);
+        let explanation = match self.request.explain {
+            None => String::new(),
+            Some(Form::Text) => explanations.text(&build.graph),
+            Some(Form::Json) => explanations.json(&build.graph)?,
+        };
+        let outputs = match solved {
+            Ok(outputs) => outputs,
+            Err(failed) => {
                 self.list_warnings(warnings, file);
-                self.explain(&failed, build, file, &steps, work)
-            })?;
+                self.tell(&explanation)?;
+                return Err(self.report(&failed, build, file, &steps, work));
+            }
+        };
         let output = outputs.into_iter().next().and_then(|made| made.into_iter().nth(target.output as usize));
         match output {
-            Some(Output::Layers(layers)) => Ok(layers),
+            Some(Output::Layers(layers)) => Ok((layers, explanation)),
             Some(Output::Local(name)) => {
                 Err(CliError::user(format!("the target is the context `{name}` itself, which is no image"))
                     .hint("copy what you need of it into a stage"))
@@ -319,8 +331,19 @@ impl Builder<'_> {
         Context::open(name, &root, ignore, stat_cache).map_err(|error| CliError::from_error(Kind::User, &error))
     }
 
+    /// Says why steps ran, where that was asked for.
+    fn tell(&self, explanation: &str) -> Result<(), CliError> {
+        self.progress.finish();
+        match self.request.explain {
+            Some(Form::Json) => terminal::print(explanation)?,
+            Some(Form::Text) => terminal::say(explanation),
+            None => {}
+        }
+        Ok(())
+    }
+
     /// The report on a step that failed.
-    fn explain(
+    fn report(
         &self,
         failed: &SolveError,
         build: &Build,

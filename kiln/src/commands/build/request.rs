@@ -11,6 +11,7 @@ use kiln_solver::Platform;
 
 use super::args::{Args, ProgressStyle};
 use super::call::Call;
+use super::explain::Form;
 use super::output::Output;
 use super::remote::RemoteContext;
 use super::sources;
@@ -34,6 +35,8 @@ pub(super) struct Request {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) contexts: BTreeMap<String, NamedContext>,
     pub(super) no_cache: bool,
+    /// How to say why each step ran, if at all.
+    pub(super) explain: Option<Form>,
     pub(super) pull: bool,
     pub(super) platform: Platform,
     pub(super) outputs: Vec<Output>,
@@ -107,6 +110,10 @@ impl Request {
         if to_stdout > 1 {
             return Err(CliError::usage("only one `--output` can go to standard output"));
         }
+        if args.explain == Some(Form::Json) && (to_stdout == 1 || args.quiet) {
+            let other = if args.quiet { "--quiet" } else { "--output" };
+            return Err(CliError::usage(format!("`--explain=json` and `{other}` both go to standard output")));
+        }
         if to_stdout == 1 && args.quiet {
             return Err(CliError::usage(
                 "`--quiet` prints the image ID to standard output, where `--output` goes, too",
@@ -140,6 +147,7 @@ impl Request {
             labels: args.labels.iter().map(|text| parse_label(text)).collect::<Result<_, _>>()?,
             contexts: args.contexts.iter().map(|text| parse_context(text)).collect::<Result<_, _>>()?,
             no_cache: args.no_cache,
+            explain: args.explain,
             pull: args.pull,
             platform: parse_platform(args.platform.as_deref())?,
             outputs,

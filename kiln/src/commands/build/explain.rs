@@ -1,0 +1,176 @@
+//! `--explain`: for each step why it ran, or which key found it in the cache and what that did not mind.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kiln_solver::{Graph, Hit, LogStream, Observer, Reason, StepError, StepId};
+use serde::Serialize;
+
+use crate::error::CliError;
+use crate::progress::clean;
+
+/// How to say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Form {
+    /// For people, on stderr
+    Text,
+    /// For programs, on stdout
+    Json,
+}
+
+/// Collects what the solver tells of each step, and passes it on.
+pub(super) struct Explanations<'a> {
+    inner: &'a dyn Observer,
+    steps: Mutex<BTreeMap<usize, Explanation>>,
+    is_wanted: bool,
+}
+
+#[derive(Default)]
+struct Explanation {
+    outcome: Option<Outcome>,
+    reasons: Vec<Reason>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Cached(Hit),
+    Ran,
+    Failed,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Cached(_) => "cached",
+            Self::Ran => "ran",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn key(self) -> Option<&'static str> {
+        match self {
+            Self::Cached(Hit::Definition) => Some("definition"),
+            Self::Cached(Hit::Content) => Some("content"),
+            Self::Cached(Hit::Observed) => Some("observations"),
+            Self::Cached(Hit::Unneeded) => Some("not needed"),
+            Self::Ran | Self::Failed => None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StepJson<'a> {
+    step: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'static str>,
+    reasons: Vec<ReasonJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ReasonJson<'a> {
+    kind: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is: Option<&'a str>,
+}
+
+impl<'a> Explanations<'a> {
+    /// Collects what `inner` is told; hits are explained only if that is wanted.
+    pub(super) fn new(inner: &'a dyn Observer, is_wanted: bool) -> Self {
+        Self { inner, steps: Mutex::default(), is_wanted }
+    }
+
+    fn steps(&self) -> MutexGuard<'_, BTreeMap<usize, Explanation>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, id: StepId, outcome: Outcome) {
+        self.steps().entry(id.index()).or_default().outcome = Some(outcome);
+    }
+
+    /// What is told to people.
+    pub(super) fn text(&self, graph: &Graph) -> String {
+        let steps = self.steps();
+        let mut text = String::new();
+        for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
+            let Some(Explanation { outcome: Some(outcome), reasons }) = steps.get(&id.index()) else { continue };
+            let by = match outcome.key() {
+                Some("not needed") => ": a later step was found in the cache".to_owned(),
+                Some(key) => format!(", by {key}"),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "{}\n  {}{by}", clean(&step.metadata.name), outcome.word());
+            let although = if outcome.key().is_some() { "although " } else { "" };
+            for reason in reasons {
+                let _ = writeln!(text, "    {although}{}", clean(&reason.to_string()));
+            }
+        }
+        text
+    }
+
+    /// The same for programs: one array.
+    pub(super) fn json(&self, graph: &Graph) -> Result<String, CliError> {
+        let steps = self.steps();
+        let mut all = Vec::new();
+        for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
+            let Some(Explanation { outcome: Some(outcome), reasons }) = steps.get(&id.index()) else { continue };
+            let reason = |reason| -> ReasonJson<'_> {
+                let reason: &Reason = reason;
+                let mismatch = reason.mismatch();
+                ReasonJson {
+                    kind: reason.kind(),
+                    message: reason.to_string(),
+                    subject: mismatch.map(|mismatch| mismatch.subject.as_str()),
+                    was: mismatch.map(|mismatch| mismatch.was.as_str()),
+                    is: mismatch.map(|mismatch| mismatch.is.as_str()),
+                }
+            };
+            let reasons = reasons.iter().map(reason).collect();
+            all.push(StepJson { step: &step.metadata.name, outcome: outcome.word(), key: outcome.key(), reasons });
+        }
+        let mut text = serde_json::to_string_pretty(&all)
+            .map_err(|error| CliError::bug(format!("the explanation cannot be written as JSON: {error}")))?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
+impl Observer for Explanations<'_> {
+    fn started(&self, id: StepId) {
+        self.inner.started(id);
+    }
+
+    fn cached(&self, id: StepId, hit: Hit) {
+        self.end(id, Outcome::Cached(hit));
+        self.inner.cached(id, hit);
+    }
+
+    fn wants_hits_explained(&self) -> bool {
+        self.is_wanted || self.inner.wants_hits_explained()
+    }
+
+    fn explained(&self, id: StepId, reasons: &[Reason]) {
+        self.steps().entry(id.index()).or_default().reasons = reasons.to_vec();
+        self.inner.explained(id, reasons);
+    }
+
+    fn log(&self, id: StepId, stream: LogStream, bytes: &[u8]) {
+        self.inner.log(id, stream, bytes);
+    }
+
+    fn finished(&self, id: StepId) {
+        self.end(id, Outcome::Ran);
+        self.inner.finished(id);
+    }
+
+    fn failed(&self, id: StepId, error: &StepError) {
+        self.end(id, Outcome::Failed);
+        self.inner.failed(id, error);
+    }
+}
