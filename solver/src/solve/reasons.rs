@@ -1,0 +1,47 @@
+//! Tells the observer why steps ran, and what hits did not mind.
+
+use super::Solver;
+use crate::{Operation, Output, Past, Reason, StepError, StepId, Taken, explain};
+
+impl Solver<'_> {
+    /// Says why a step ran. `reason` is what is known already.
+    pub(super) fn explain_run(
+        self,
+        id: StepId,
+        taken: &[Taken],
+        reason: Option<Reason>,
+        outputs: &[Output],
+    ) -> Result<(), StepError> {
+        let reasons = match (reason, self.records.nearest(self.graph.step(id))?) {
+            (Some(reason), _) => vec![reason],
+            (None, None) => vec![Reason::NeverBuilt],
+            (None, Some(past)) => match self.compare(id, taken, &past, outputs) {
+                none if none.is_empty() => vec![Reason::Lost],
+                reasons => reasons,
+            },
+        };
+        self.observer.explained(id, &reasons);
+        Ok(())
+    }
+
+    /// Says what made no difference to a hit.
+    pub(super) fn explain_hit(self, id: StepId, taken: &[Taken], outputs: &[Output]) -> Result<(), StepError> {
+        if self.observer.wants_hits_explained()
+            && let Some(past) = self.records.nearest(self.graph.step(id))?
+        {
+            self.observer.explained(id, &self.compare(id, taken, &past, outputs));
+        }
+        Ok(())
+    }
+
+    fn compare(self, id: StepId, taken: &[Taken], past: &Past, outputs: &[Output]) -> Vec<Reason> {
+        let step = self.graph.step(id);
+        let copies = !matches!(step.operation, Operation::Exec(_));
+        let differences = |was: &Output, is: &Output| match (was, past.outputs.first(), outputs.first()) {
+            // What a directory held is not remembered; what was copied of it is.
+            (Output::Local(_), Some(was), Some(is)) if copies => self.worker.differences(was, is),
+            _ => self.worker.differences(was, is),
+        };
+        explain::compare(step, taken, past, &differences)
+    }
+}
