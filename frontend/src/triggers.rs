@@ -6,11 +6,15 @@ use crate::stages::Stage;
 
 /// The triggers that a stage leaves for the stages that begin with it.
 pub(crate) fn of_stage<'a>(stage: &Stage<'a>) -> Vec<&'a str> {
-    let trigger = |instruction: &&'a Instruction| match &instruction.kind {
-        Kind::Onbuild(onbuild) => Some(onbuild.text.value.as_str()),
+    stage.instructions.iter().filter_map(|instruction| text(instruction)).collect()
+}
+
+/// What an `ONBUILD` leaves.
+pub(crate) fn text(instruction: &Instruction) -> Option<&str> {
+    match &instruction.kind {
+        Kind::Onbuild(onbuild) => Some(&onbuild.text.value),
         _ => None,
-    };
-    stage.instructions.iter().filter_map(trigger).collect()
+    }
 }
 
 /// The instruction of a trigger. Errors are told at the `FROM` that brings it, and so are those of the

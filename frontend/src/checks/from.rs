@@ -1,7 +1,7 @@
 //! What stages begin with, and the rules about it.
 
 use kiln_image::Reference;
-use kiln_parser::{ArgDeclaration, Diagnostic, Kind, Span, Word};
+use kiln_parser::{ArgDeclaration, Diagnostic, Instruction, Kind, Span, Word};
 use kiln_solver::Platform;
 
 use super::Subject;
@@ -15,6 +15,7 @@ use super::scope::{Use, expand_word, near, variable_span};
 use crate::contexts::Contexts;
 use crate::environment::Environment;
 use crate::findings::Findings;
+use crate::triggers;
 use crate::{BaseImage, NamedContext, args};
 
 /// What every stage begins with, and which stages are looked into.
@@ -36,6 +37,14 @@ pub(crate) struct Planned {
     pub(crate) is_replaced: bool,
     /// Whether it is looked into.
     pub(crate) is_needed: bool,
+    /// The `ONBUILD` triggers that its base brings: they come before its own instructions.
+    pub(crate) triggers: Vec<Trigger>,
+}
+
+/// A trigger as written, and what it says. One that says nothing valid is told by lowering.
+pub(crate) struct Trigger {
+    pub(crate) text: String,
+    pub(crate) instruction: Instruction,
 }
 
 /// What a stage begins with.
@@ -104,7 +113,24 @@ impl Plan {
         } else {
             known(&name)
         };
-        Planned { base, platform, name, is_replaced, is_needed: subject.all_stages }
+        let triggers = if is_replaced { Vec::new() } else { self.triggers(file, &base, stage.from.image.span) };
+        Planned { base, platform, name, is_replaced, is_needed: subject.all_stages, triggers }
+    }
+
+    fn triggers(&self, file: &File<'_>, base: &Base, from: Span) -> Vec<Trigger> {
+        let texts: Vec<&str> = match base {
+            Base::Image(base) => base.image.config.on_build.iter().map(String::as_str).collect(),
+            Base::Stage(number) if self.stages.get(*number).is_some_and(|base| !base.is_replaced) => {
+                let body = file.stages.get(*number).into_iter().flat_map(|stage| file.body(stage));
+                body.filter_map(|(_, instruction)| triggers::text(instruction)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let parse = |text: &str| {
+            let instruction = triggers::parse(text, from).ok()?;
+            Some(Trigger { text: text.to_owned(), instruction })
+        };
+        texts.into_iter().filter_map(parse).collect()
     }
 
     /// Marks the stages that the target needs.
@@ -122,7 +148,7 @@ impl Plan {
                 pending.push(base);
             }
             if !planned.is_replaced {
-                pending.extend(sources(file, stage));
+                pending.extend(sources(file, stage, &planned.triggers));
             }
         }
     }
@@ -136,21 +162,23 @@ impl Plan {
             Base::Stage(base) => Some(base),
             _ => None,
         };
-        let copied: Vec<usize> = if planned.is_replaced { Vec::new() } else { sources(file, stage).collect() };
+        let copied: Vec<usize> = if planned.is_replaced { Vec::new() } else { sources(file, stage, &planned.triggers) };
         base.into_iter().chain(copied).collect()
     }
 }
 
 /// The stages that a stage copies from or mounts.
-fn sources<'s>(file: &'s File<'_>, stage: &'s Stage<'_>) -> impl Iterator<Item = usize> + 's {
-    file.body(stage).flat_map(|(_, instruction)| {
+fn sources(file: &File<'_>, stage: &Stage<'_>, triggers: &[Trigger]) -> Vec<usize> {
+    let own = file.body(stage).map(|(_, instruction)| instruction);
+    let names = triggers.iter().map(|trigger| &trigger.instruction).chain(own).flat_map(|instruction| {
         let names: Vec<String> = match &instruction.kind {
             Kind::Copy(copy) | Kind::Add(copy) => copy.from.iter().map(|from| from.value.clone()).collect(),
             Kind::Run(run) => run.mounts.iter().filter_map(|mount| mount_option(&mount.value, "from")).collect(),
             _ => Vec::new(),
         };
-        names.into_iter().filter_map(|name| file.source(&name)).collect::<Vec<_>>()
-    })
+        names
+    });
+    names.filter_map(|name| file.source(&name)).collect()
 }
 
 /// The value of an option of a `--mount`.

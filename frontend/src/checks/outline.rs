@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_parser::{Instruction, Kind, Run, Span};
+use kiln_parser::{ArgDeclaration, Instruction, Kind, Run, Span};
 
 use super::Subject;
 use super::descriptions::description;
@@ -105,7 +105,7 @@ pub fn outline(subject: &Subject<'_>) -> StageOutline {
         }
     }
     collector.globals(&seen);
-    seen.iter().filter_map(|number| file.stages.get(*number)).for_each(|stage| collector.stage(stage));
+    seen.iter().for_each(|number| collector.stage(*number));
     let mut result = collector.finish();
     if let Some(stage) = file.stages.get(plan.target) {
         result.name = stage.name.clone().unwrap_or_default();
@@ -164,30 +164,42 @@ impl Collector<'_, '_> {
         self.args.insert(name.to_owned(), arg);
     }
 
-    fn stage(&mut self, stage: &Stage<'_>) {
+    fn stage(&mut self, number: usize) {
+        let (Some(stage), Some(planned)) = (self.file.stages.get(number), self.plan.stages.get(number)) else { return };
+        let from = self.file.instructions.get(stage.instruction).map(|from| from.span).unwrap_or_default();
         let mut environment = Environment::default();
-        for (number, instruction) in self.file.body(stage) {
-            match &instruction.kind {
-                Kind::Arg(declarations) => {
-                    for declaration in declarations {
-                        let name = &declaration.name.value;
-                        let given = self.subject.options.build_args.get(name).cloned();
-                        let own = declaration.default.as_ref().map(|default| {
-                            let escape = self.subject.dockerfile.directives.escape;
-                            expand_word(&default.value, escape, &environment).unwrap_or_default().value
-                        });
-                        let global = self.plan.globals.get(name).map(str::to_owned);
-                        // Declared again, a global argument is shown where it was declared first.
-                        if own.is_some() || global.is_none() {
-                            self.add_arg(name, given.clone().or(own.clone()).unwrap_or_default(), number);
-                        }
-                        environment.set(name, &given.or(own).or(global).unwrap_or_default());
-                    }
-                }
-                Kind::Run(run) => self.run(run, instruction.span),
-                _ => {}
-            }
+        for trigger in &planned.triggers {
+            self.instruction(stage.instruction, &trigger.instruction, from, &mut environment);
         }
+        for (number, instruction) in self.file.body(stage) {
+            self.instruction(number, instruction, instruction.span, &mut environment);
+        }
+    }
+
+    /// An instruction of this number at this place.
+    fn instruction(&mut self, number: usize, instruction: &Instruction, span: Span, environment: &mut Environment) {
+        match &instruction.kind {
+            Kind::Arg(declarations) => {
+                declarations.iter().for_each(|declaration| self.arg(declaration, number, environment));
+            }
+            Kind::Run(run) => self.run(run, span),
+            _ => {}
+        }
+    }
+
+    fn arg(&mut self, declaration: &ArgDeclaration, number: usize, environment: &mut Environment) {
+        let name = &declaration.name.value;
+        let given = self.subject.options.build_args.get(name).cloned();
+        let own = declaration.default.as_ref().map(|default| {
+            let escape = self.subject.dockerfile.directives.escape;
+            expand_word(&default.value, escape, environment).unwrap_or_default().value
+        });
+        let global = self.plan.globals.get(name).map(str::to_owned);
+        // Declared again, a global argument is shown where it was declared first.
+        if own.is_some() || global.is_none() {
+            self.add_arg(name, given.clone().or(own.clone()).unwrap_or_default(), number);
+        }
+        environment.set(name, &given.or(own).or(global).unwrap_or_default());
     }
 
     fn run(&mut self, run: &Run, span: Span) {

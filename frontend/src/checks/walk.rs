@@ -33,6 +33,7 @@ pub(crate) fn check(subject: &Subject<'_>, file: &File<'_>, plan: &Plan, reporte
         let mut walk = Walk { subject, plan, reporter, scope, used: Used::default() };
         let is_looked_into = plan.stages.get(number).is_some_and(|planned| planned.is_needed && !planned.is_replaced);
         if is_looked_into {
+            walk.triggers(stage, number);
             walk.stage(file, stage, number == plan.target);
         }
         ends.scopes.push(walk.scope);
@@ -95,6 +96,20 @@ struct Walk<'c, 'a> {
 }
 
 impl Walk<'_, '_> {
+    /// The triggers of the base, as if they stood before the instructions of the stage.
+    fn triggers(&mut self, stage: &Stage<'_>, number: usize) {
+        let triggers = self.plan.stages.get(number).map(|planned| planned.triggers.as_slice()).unwrap_or_default();
+        for trigger in triggers {
+            self.reporter.set_trigger(Some((stage.from.image.span, &trigger.text)));
+            let subject = Subject { text: &trigger.text, ..*self.subject };
+            let (scope, used) = (std::mem::take(&mut self.scope), std::mem::take(&mut self.used));
+            let mut walk = Walk { subject: &subject, plan: self.plan, reporter: self.reporter, scope, used };
+            walk.instruction(stage.instruction, &trigger.instruction);
+            (self.scope, self.used) = (walk.scope, walk.used);
+        }
+        self.reporter.set_trigger(None);
+    }
+
     fn stage(&mut self, file: &File<'_>, stage: &Stage<'_>, is_target: bool) {
         for (number, instruction) in file.body(stage) {
             self.instruction(number, instruction);

@@ -18,6 +18,9 @@ impl Resolver for Registry {
             "library/debian" | "library/node" => {}
             "library/arm" => image.architecture = "arm64".to_owned(),
             "library/nonroot" => image.config.user = "1000".to_owned(),
+            "library/triggers" => {
+                image.config.on_build = vec!["ENV HOME_OF=/srv".to_owned(), "WORKDIR $HOME".to_owned()]
+            }
             "library/shelled" => image.config.shell = vec!["/bin/bash".to_owned(), "-c".to_owned()],
             _ => return Err("no such image".into()),
         }

@@ -31,13 +31,17 @@ ARG LAST
 ";
 
 fn subject<T>(target: Option<&str>, args: &[(&str, &str)], ask: impl Fn(&Subject<'_>) -> T) -> T {
-    let parsed = parse(TEXT);
+    subject_of(TEXT, target, args, ask)
+}
+
+fn subject_of<T>(text: &str, target: Option<&str>, args: &[(&str, &str)], ask: impl Fn(&Subject<'_>) -> T) -> T {
+    let parsed = parse(text);
     let mut options = Options::new("linux/amd64".parse().unwrap());
     options.target = target.map(str::to_owned);
     options.build_args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let bases = KnownBases::new(&Registry);
     ask(&Subject {
-        text: TEXT,
+        text,
         dockerfile: &parsed.dockerfile,
         options: &options,
         bases: &bases,
@@ -71,6 +75,17 @@ fn other_targets_take_other_things() {
     let found = subject(Some("unused"), &[], outline);
     assert_eq!(args(&found), [("NOWHERE", "", "")]);
     assert_eq!(found.secrets[0].id, "no.txt");
+}
+
+/// Triggers of a stage count as instructions of its heirs; what they take is told where the heir begins.
+#[test]
+fn triggers_take_things_too() {
+    let text = "FROM debian AS base\nONBUILD ARG MODE=x\nONBUILD RUN --mount=type=ssh make\nFROM base\n";
+    let found = subject_of(text, None, &[], outline);
+    assert_eq!(args(&found), [("MODE", "x", "")]);
+    assert_eq!(&text[found.ssh[0].span.range()], "FROM base");
+    assert_eq!(&text[found.args[0].span.range()], "FROM base");
+    assert!(subject_of(text, Some("base"), &[], outline).args.is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What lowering asks the outside for.
 
+use kiln_frontend::checks::KnownBases;
 use kiln_frontend::{Options, lower};
 
 use crate::images::Registry;
@@ -27,6 +28,20 @@ fn only_needed_images_are_looked_up() {
         "FROM missing AS unneeded\nCOPY --from=lost /x /\nFROM scratch AS a\nFROM a\nCOPY --from=golang:1 /x /\n";
     assert_eq!(asked(dockerfile, None), ["golang:1 linux/amd64"]);
     assert_eq!(asked(dockerfile, Some("a")), Vec::<String>::new());
+}
+
+/// `--check` lowers one target after the other.
+#[test]
+fn what_is_not_there_is_asked_for_once() {
+    let registry = Registry::default();
+    let bases = KnownBases::new(&registry);
+    let dockerfile = kiln_parser::parse("FROM missing AS a\nFROM a AS b\nFROM alpine AS c\n").dockerfile;
+    for target in ["a", "b", "c", "b", "a"] {
+        let mut options = Options::new("linux/amd64".parse().unwrap());
+        options.target = Some(target.to_owned());
+        assert_eq!(lower(&dockerfile, &options, &bases).is_ok(), target == "c");
+    }
+    assert_eq!(registry.asked.lock().unwrap().as_slice(), ["missing linux/amd64", "alpine linux/amd64"]);
 }
 
 #[test]
