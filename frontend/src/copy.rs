@@ -134,7 +134,7 @@ impl StageLowering<'_, '_> {
             parts.push(match item {
                 Item::Path(source) => {
                     let main = Tree::Local(MAIN_CONTEXT.to_owned());
-                    let from = self.input(current.source.unwrap_or(&main));
+                    let from = self.input(current.source().unwrap_or(&main));
                     Part { from, action: shared.of_path(&source, &destination) }
                 }
                 Item::Http(http) => {
@@ -191,7 +191,7 @@ impl Shared {
 
     fn item(&self, word: &Word, source: &str, current: &Current<'_>) -> Result<Item, Diagnostic> {
         let Some(remote) = remote::parse(source) else {
-            check_path(word, source, current.source.is_none())?;
+            check_path(word, source, current.source().is_none())?;
             return Ok(Item::Path(source.to_owned()));
         };
         let remote = remote.map_err(|problem| {

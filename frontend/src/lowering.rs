@@ -148,12 +148,10 @@ impl<'p, 'a> Lowering<'p, 'a> {
             },
         }
         for item in &node.items {
-            let source = match item.source {
-                None => None,
-                // A later stage, which was told: it must not be taken for the context.
-                Some(source) => Some(self.trees.get(source).and_then(Option::as_ref).unwrap_or(&Tree::Empty)),
-            };
-            stage.item(item, source, findings);
+            // What is not there is a later stage, which was told: it must not be taken for the context.
+            let tree = |source: usize| self.trees.get(source).and_then(Option::as_ref).unwrap_or(&Tree::Empty);
+            let sources: Vec<Option<&Tree>> = item.sources.iter().map(|source| source.map(tree)).collect();
+            stage.item(item, &sources, findings);
         }
         stage.state
     }

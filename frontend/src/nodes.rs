@@ -12,8 +12,8 @@ use crate::contexts::{Contexts, Replacement};
 use crate::environment::Environment;
 use crate::findings::{Findings, error_at, similar};
 use crate::stages::{Outline, Stage};
-use crate::triggers;
 use crate::{BaseImage, NamedContext, Options};
+use crate::{mounts, triggers};
 
 /// What everything is planned with.
 pub(crate) struct Planner<'a> {
@@ -80,8 +80,9 @@ pub(crate) struct ImageRoot {
 /// One instruction of a node.
 pub(crate) struct Item<'a> {
     pub(crate) instruction: Cow<'a, Instruction>,
-    /// The node that it copies from.
-    pub(crate) source: Option<usize>,
+    /// The nodes that it takes files from: that of the one `--from` of a `COPY`, and of each `--mount` of a `RUN`,
+    /// where there are any.
+    pub(crate) sources: Vec<Option<usize>>,
     /// Where the `FROM` stands that brought it, if it is an `ONBUILD` trigger.
     pub(crate) trigger_of: Option<Span>,
 }
@@ -97,7 +98,7 @@ impl Node<'_> {
 
     /// The nodes that have to be there first.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = usize> {
-        self.base().into_iter().chain(self.items.iter().filter_map(|item| item.source))
+        self.base().into_iter().chain(self.items.iter().flat_map(|item| item.sources.iter().copied().flatten()))
     }
 }
 
@@ -223,15 +224,23 @@ impl<'a> Plan<'a> {
         planner: &Planner<'a>,
         findings: &mut Findings,
     ) -> Item<'a> {
-        let from = match &instruction.kind {
-            Kind::Copy(copy) | Kind::Add(copy) => copy.from.clone(),
-            _ => None,
+        let at = |word: &Word| Word { value: word.value.clone(), span: trigger_of.unwrap_or(word.span) };
+        let sources = match &instruction.kind {
+            Kind::Copy(copy) | Kind::Add(copy) => {
+                let from = copy.from.as_ref().filter(|from| !from.value.is_empty());
+                vec![from.and_then(|from| findings.keep(self.source(&at(from), planner)))]
+            }
+            Kind::Run(run) => run
+                .mounts
+                .iter()
+                .map(|mount| {
+                    let from = Word { value: mounts::from_of(&mount.value)?, ..at(mount) };
+                    findings.keep(self.named_source(&from, planner))
+                })
+                .collect(),
+            _ => Vec::new(),
         };
-        let source = from.filter(|from| !from.value.is_empty()).and_then(|mut from| {
-            from.span = trigger_of.unwrap_or(from.span);
-            findings.keep(self.source(&from, planner))
-        });
-        Item { instruction, source, trigger_of }
+        Item { instruction, sources, trigger_of }
     }
 
     /// An image, or the named context that stands in for it.
@@ -272,6 +281,11 @@ impl<'a> Plan<'a> {
         if let Ok(number) = from.value.parse::<i64>() {
             return self.stage_by_number(number).ok_or_else(|| self.bad_number(from));
         }
+        self.named_source(from, planner)
+    }
+
+    /// The node of a name: a stage, or else an image or a named context. A mount takes no numbers.
+    fn named_source(&mut self, from: &Word, planner: &Planner<'a>) -> Result<usize, Diagnostic> {
         if let Some(&stage) = self.by_name.get(&from.value.to_lowercase()) {
             return Ok(stage);
         }

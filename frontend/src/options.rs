@@ -1,8 +1,8 @@
 //! What a user asks of a build, beside the Dockerfile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_solver::Platform;
+use kiln_solver::{Host, Limits, Network, Platform};
 
 /// How a Dockerfile is to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,16 @@ pub struct Options {
     /// `--build-context`: what stands in for stages and images of these names. A name may carry a platform,
     /// `name::linux/arm64`.
     pub contexts: BTreeMap<String, NamedContext>,
+    /// `--allow`: what a `RUN` may ask for.
+    pub entitlements: BTreeSet<Entitlement>,
+    /// `--network`: what a `RUN` sees that does not say.
+    pub network: Network,
+    /// `--add-host`: machines that every `RUN` finds in `/etc/hosts`.
+    pub hosts: Vec<Host>,
+    /// `--ulimit` and the like: what every `RUN` may use of the machine.
+    pub limits: Limits,
+    /// `--shm-size`: how many bytes `/dev/shm` holds.
+    pub shm_size: Option<u64>,
 }
 
 impl Options {
@@ -35,6 +45,11 @@ impl Options {
             platform,
             no_cache: false,
             contexts: BTreeMap::new(),
+            entitlements: BTreeSet::new(),
+            network: Network::Default,
+            hosts: Vec::new(),
+            limits: Limits::default(),
+            shm_size: None,
         }
     }
 }
@@ -48,4 +63,38 @@ pub enum NamedContext {
     Image(String),
     /// A stage of the Dockerfile itself, by name or number (`target:build`).
     Stage(String),
+}
+
+/// Something that a build has to be allowed before a `RUN` can have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entitlement {
+    /// The network of the host.
+    NetworkHost,
+    /// A sandbox that hardly is one.
+    SecurityInsecure,
+    /// Devices of the host.
+    Device,
+}
+
+impl Entitlement {
+    /// Every one that there is.
+    pub const ALL: [Self; 3] = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
+
+    /// What BuildKit calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
+        }
+    }
+
+    /// What it gives a command, for people.
+    pub fn gives(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "this machine's network",
+            Self::SecurityInsecure => "this machine",
+            Self::Device => "this machine's devices",
+        }
+    }
 }

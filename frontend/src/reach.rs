@@ -59,9 +59,9 @@ pub(crate) fn check_cycles(plan: &Plan<'_>, findings: &mut Findings) {
         }
     }
     for index in 0..plan.stages {
-        for (item, source) in forward_copies(plan, index) {
+        for (item, position, source) in forward_copies(plan, index) {
             if cycles.contain(index, source) {
-                findings.add(cycle(plan, index, source, from_span(item)));
+                findings.add(cycle(plan, index, source, item, position));
             }
         }
     }
@@ -101,51 +101,59 @@ impl Cycles {
     }
 }
 
-/// Stages that copy from a later stage, among those that the target needs.
+/// Stages that take files from a later stage, among those that the target needs.
 pub(crate) fn check_order(plan: &Plan<'_>, needed: &[bool], findings: &mut Findings) {
     let known = findings.error_spans();
     for index in (0..plan.stages).filter(|&index| needed.get(index) == Some(&true)) {
-        for (item, source) in forward_copies(plan, index) {
-            let span = from_span(item);
-            if !known.contains(&span) {
-                findings.add(later(plan, index, source, span));
+        for (item, position, source) in forward_copies(plan, index) {
+            if !known.contains(&from_span(item, position)) {
+                findings.add(later(plan, index, source, item, position));
             }
         }
     }
 }
 
-fn forward_copies<'p, 'a>(plan: &'p Plan<'a>, index: usize) -> impl Iterator<Item = (&'p Item<'a>, usize)> {
+/// The instructions that take files from their own or a later stage, which of their sources that is, and the stage.
+fn forward_copies<'p, 'a>(plan: &'p Plan<'a>, index: usize) -> impl Iterator<Item = (&'p Item<'a>, usize, usize)> {
     let items = plan.nodes.get(index).map(|node| node.items.as_slice()).unwrap_or_default();
     let stages = plan.stages;
-    items
-        .iter()
-        .filter_map(|item| Some((item, item.source?)))
-        .filter(move |(_, source)| (index..stages).contains(source))
+    let sources = |item: &'p Item<'a>| {
+        let numbered = item.sources.iter().enumerate();
+        numbered.filter_map(move |(position, source)| Some((item, position, (*source)?)))
+    };
+    items.iter().flat_map(sources).filter(move |(_, _, source)| (index..stages).contains(source))
 }
 
-fn from_span(item: &Item<'_>) -> Span {
+/// Where this source of an instruction is named.
+fn from_span(item: &Item<'_>, position: usize) -> Span {
     let own = match &item.instruction.kind {
         Kind::Copy(copy) | Kind::Add(copy) => copy.from.as_ref().map(|from| from.span),
+        Kind::Run(run) => run.mounts.get(position).map(|mount| mount.span),
         _ => None,
     };
     item.trigger_of.or(own).unwrap_or(item.instruction.span)
+}
+
+/// What an instruction does with its sources: for `stage a … from b`.
+fn verb(item: &Item<'_>) -> &'static str {
+    if matches!(item.instruction.kind, Kind::Run(_)) { "mounts files" } else { "copies" }
 }
 
 fn label<'p>(plan: &'p Plan<'_>, index: usize) -> &'p str {
     plan.nodes.get(index).map_or("", |node| node.label.as_str())
 }
 
-fn cycle(plan: &Plan<'_>, index: usize, source: usize, span: Span) -> Diagnostic {
-    let stage = label(plan, index);
+fn cycle(plan: &Plan<'_>, index: usize, source: usize, item: &Item<'_>, position: usize) -> Diagnostic {
+    let (stage, verb) = (label(plan, index), verb(item));
     let message = if source == index {
-        format!("stage `{stage}` copies from itself")
+        format!("stage `{stage}` {verb} from itself")
     } else {
-        format!("stage `{stage}` copies from `{}`, which needs `{stage}` itself", label(plan, source))
+        format!("stage `{stage}` {verb} from `{}`, which needs `{stage}` itself", label(plan, source))
     };
     Diagnostic::error(message)
-        .at(span)
+        .at(from_span(item, position))
         .label("closes a cycle of stages")
-        .hint("copy from an earlier stage")
+        .hint("take the files from an earlier stage")
         .code("stage-cycle")
 }
 
@@ -157,10 +165,10 @@ fn context_cycle(stage: &str, span: Span) -> Diagnostic {
         .code("stage-cycle")
 }
 
-fn later(plan: &Plan<'_>, index: usize, source: usize, span: Span) -> Diagnostic {
+fn later(plan: &Plan<'_>, index: usize, source: usize, item: &Item<'_>, position: usize) -> Diagnostic {
     let (stage, source) = (label(plan, index), label(plan, source));
-    Diagnostic::error(format!("stage `{stage}` copies from `{source}`, which is defined only after it"))
-        .at(span)
+    Diagnostic::error(format!("stage `{stage}` {} from `{source}`, which is defined only after it", verb(item)))
+        .at(from_span(item, position))
         .label("a later stage")
         .hint(format!("move `{source}` before `{stage}`"))
         .code("later-stage")

@@ -124,6 +124,9 @@ fn not_found(plan: &Plan<'_>, node: &Node<'_>, problem: &str) -> Diagnostic {
         .at(node.span)
         .label("not found")
         .code("image");
+    if image.context.is_none() && image.reference.parse().is_ok_and(|number: usize| number < plan.stages) {
+        return error.hint("a mount takes stages by name alone: give the stage one with `AS`");
+    }
     let stage = if image.context.is_none() { plan.similar_stage(&image.reference) } else { None };
     match stage {
         Some(stage) if stage.eq_ignore_ascii_case(&image.reference) => {

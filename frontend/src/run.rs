@@ -1,34 +1,81 @@
 //! `RUN`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use kiln_parser::{Diagnostic, Heredoc, Run};
-use kiln_solver::{Exec, Mount, MountKind, Network, Operation};
+use kiln_parser::{Diagnostic, Heredoc, Run, Span};
+use kiln_solver::{Exec, Operation};
 
-use crate::naming;
+use crate::mounts::{self, RunMount, StepMounts};
 use crate::stage::{Current, StageLowering};
 use crate::state::Tree;
+use crate::{confinement, naming};
+
+/// Where the script of a heredoc that names its interpreter is run.
+const SCRIPTS: &str = "/dev/pipes";
+const SCRIPT_MODE: u32 = 0o755;
+/// What ssh looks for its agent in.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 impl StageLowering<'_, '_> {
-    pub(crate) fn run(&mut self, run: &Run, current: &Current<'_>) -> Result<(), Diagnostic> {
-        let arguments = self.run_arguments(run);
+    /// Lowers a `RUN`, or tells all that is wrong with it.
+    pub(crate) fn run(&mut self, run: &Run, current: &Current<'_>) -> Result<(), Vec<Diagnostic>> {
+        let options = self.planner.options;
+        let mut errors: Vec<Diagnostic> = confinement::devices(run).collect();
+        let network = confinement::network(run, options, &mut errors);
+        let security = confinement::security(run, options, &mut errors);
+        let mounts = self.run_mounts(run, &mut errors);
+        let script = run.script().filter(|script| script.content.starts_with("#!"));
+        let arguments = match script {
+            Some(script) => self.in_shell(&format!("{SCRIPTS}/{}", script.name)),
+            None => self.run_arguments(run),
+        };
         if arguments.first().is_none_or(String::is_empty) {
-            return Err(Diagnostic::error("`RUN` without a command")
-                .at(current.span)
-                .label("nothing to run")
-                .code("empty-command"));
+            errors.push(empty_command(current.span));
         }
-        let text = format!("{}{}", current.instruction.text, summary(run));
-        let shown = naming::displayed_command(&text, &self.state.environment, self.planner.escape);
-        let name = self.naming.next(&shown, current.is_trigger);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let name = self.run_name(run, &mounts, current);
         let tree = self.state.tree.clone();
         let base = self.input(&tree);
         let history = self.run_history(&arguments);
-        let exec = Operation::Exec(Exec { network: network(run), ..self.exec(arguments, base.is_some()) });
-        let made = self.add_step(exec, base.into_iter().collect(), name, current.span);
+        let mut step = StepMounts::new(base);
+        if let Some(script) = script {
+            let file = self.add_inline(&script.name, script.chomped(), SCRIPT_MODE);
+            step.add_files(file, SCRIPTS);
+        }
+        for (mount, source) in mounts.iter().zip(current.sources) {
+            self.add_mount(mount, *source, &mut step);
+        }
+        if let Some(size) = options.shm_size {
+            step.add_memory(Some(size), "/dev/shm".to_owned(), false);
+        }
+        let inputs = step.inputs.clone();
+        let exec = Exec { network, security, ..self.exec(arguments, step, base.is_some()) };
+        let made = self.add_step(Operation::Exec(exec), inputs, name, current.span);
         self.state.tree = Tree::Step(made);
         self.state.note_layer(history);
         Ok(())
+    }
+
+    fn run_mounts(&self, run: &Run, errors: &mut Vec<Diagnostic>) -> Vec<RunMount> {
+        let state = &self.state;
+        let parse = |word| mounts::parse(word, &state.environment, self.planner.escape, &state.directory);
+        run.mounts.iter().filter_map(|word| parse(word).map_err(|error| errors.push(error)).ok()).collect()
+    }
+
+    /// What people see of the step. Variables that are secrets have no value to show.
+    fn run_name(&mut self, run: &Run, mounts: &[RunMount], current: &Current<'_>) -> String {
+        let text = format!("{}{}", current.instruction.text, summary(run));
+        let mut secrets = mounts.iter().filter_map(RunMount::secret_variable).peekable();
+        let mut environment = Cow::Borrowed(&self.state.environment);
+        if secrets.peek().is_some() {
+            let masked = environment.to_mut();
+            secrets.for_each(|name| masked.set(name, "****"));
+        }
+        let shown = naming::displayed_command(&text, &environment, self.planner.escape);
+        self.naming.next(&shown, current.is_trigger)
     }
 
     /// A heredoc is a script for the shell, or is handed to the shell as it was written.
@@ -42,19 +89,21 @@ impl StageLowering<'_, '_> {
         }
     }
 
-    fn exec(&self, args: Vec<String>, has_base: bool) -> Exec {
-        let root = Mount {
-            kind: MountKind::Bind { input: has_base.then_some(0), selector: String::new() },
-            destination: "/".to_owned(),
-            readonly: false,
-            output: Some(0),
-        };
+    fn exec(&self, args: Vec<String>, mut step: StepMounts, has_base: bool) -> Exec {
+        let options = self.planner.options;
+        let mut env = self.state.environment.entries();
+        if let Some(agent) = step.agent().filter(|_| self.state.environment.get(AGENT_VARIABLE).is_none()) {
+            env.push(format!("{AGENT_VARIABLE}={agent}"));
+        }
         Exec {
             args,
-            env: self.state.environment.entries(),
+            env,
             cwd: self.state.directory.clone(),
             user: self.state.image.config.user.clone(),
-            mounts: vec![root],
+            secret_env: std::mem::take(&mut step.secret_env),
+            mounts: step.into_mounts(has_base),
+            hosts: options.hosts.clone(),
+            limits: options.limits.clone(),
             ..Exec::default()
         }
     }
@@ -84,12 +133,8 @@ impl StageLowering<'_, '_> {
     }
 }
 
-/// Which network a command sees; others than these were refused.
-fn network(run: &Run) -> Network {
-    match run.network.as_ref().map(|word| word.value.as_str()) {
-        Some("none") => Network::None,
-        _ => Network::Default,
-    }
+fn empty_command(span: Span) -> Diagnostic {
+    Diagnostic::error("`RUN` without a command").at(span).label("nothing to run").code("empty-command")
 }
 
 fn with_heredocs(line: &str, heredocs: &[Heredoc]) -> String {

@@ -8,7 +8,6 @@ use crate::findings::{Findings, error_at};
 use crate::naming::Naming;
 use crate::nodes::{Item, Planner};
 use crate::state::{StageState, Tree};
-use crate::unsupported;
 
 /// A stage while it is lowered.
 pub(crate) struct StageLowering<'l, 'a> {
@@ -30,30 +29,32 @@ pub(crate) struct Current<'i> {
     /// Where it stands, or the `FROM` that brought it.
     pub(crate) span: Span,
     pub(crate) is_trigger: bool,
-    /// What it copies from, if it says so.
-    pub(crate) source: Option<&'i Tree>,
+    /// What it takes files from, as in [`Item::sources`].
+    pub(crate) sources: &'i [Option<&'i Tree>],
+}
+
+impl<'i> Current<'i> {
+    /// What a `COPY` copies from, if it says so.
+    pub(crate) fn source(&self) -> Option<&'i Tree> {
+        self.sources.first().copied().flatten()
+    }
 }
 
 impl StageLowering<'_, '_> {
     /// Lowers one instruction. Where it is wrong, the stage goes on without it.
-    pub(crate) fn item(&mut self, item: &Item<'_>, source: Option<&Tree>, findings: &mut Findings) {
+    pub(crate) fn item(&mut self, item: &Item<'_>, sources: &[Option<&Tree>], findings: &mut Findings) {
         self.written.clone_from(&item.instruction.text);
-        let mut missing = unsupported::features(&item.instruction);
-        if let Kind::Run(run) = &item.instruction.kind {
-            missing.extend(run.mounts.iter().filter_map(|mount| self.mount(mount).err()));
-        }
-        if missing.is_empty() {
-            let current = Current {
-                instruction: &item.instruction,
-                span: item.trigger_of.unwrap_or(item.instruction.span),
-                is_trigger: item.trigger_of.is_some(),
-                source,
-            };
-            if let Err(error) = self.instruction(&current) {
-                self.tell(item, error, findings);
-            }
-        }
-        for error in missing {
+        let current = Current {
+            instruction: &item.instruction,
+            span: item.trigger_of.unwrap_or(item.instruction.span),
+            is_trigger: item.trigger_of.is_some(),
+            sources,
+        };
+        let errors = match &item.instruction.kind {
+            Kind::Run(run) => self.run(run, &current).err().unwrap_or_default(),
+            _ => self.instruction(&current).err().into_iter().collect(),
+        };
+        for error in errors {
             self.tell(item, error, findings);
         }
     }
@@ -73,9 +74,8 @@ impl StageLowering<'_, '_> {
 
     fn instruction(&mut self, current: &Current<'_>) -> Result<(), Diagnostic> {
         match &current.instruction.kind {
-            // A `FROM` begins a stage and never is in one.
-            Kind::From(_) => Ok(()),
-            Kind::Run(run) => self.run(run, current),
+            // A `FROM` begins a stage and never is in one; a `RUN` may be wrong in many ways at once.
+            Kind::From(_) | Kind::Run(_) => Ok(()),
             Kind::Copy(copy) => self.copy(copy, false, current),
             Kind::Add(copy) => self.copy(copy, true, current),
             Kind::Workdir(path) => self.workdir(path, current),

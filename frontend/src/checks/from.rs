@@ -16,7 +16,7 @@ use crate::contexts::Contexts;
 use crate::environment::Environment;
 use crate::findings::Findings;
 use crate::triggers;
-use crate::{BaseImage, NamedContext, args};
+use crate::{BaseImage, NamedContext, args, csv, mounts};
 
 /// What every stage begins with, and which stages are looked into.
 pub(crate) struct Plan {
@@ -170,20 +170,25 @@ impl Plan {
 /// The stages that a stage copies from or mounts.
 fn sources(file: &File<'_>, stage: &Stage<'_>, triggers: &[Trigger]) -> Vec<usize> {
     let own = file.body(stage).map(|(_, instruction)| instruction);
-    let names = triggers.iter().map(|trigger| &trigger.instruction).chain(own).flat_map(|instruction| {
-        let names: Vec<String> = match &instruction.kind {
-            Kind::Copy(copy) | Kind::Add(copy) => copy.from.iter().map(|from| from.value.clone()).collect(),
-            Kind::Run(run) => run.mounts.iter().filter_map(|mount| mount_option(&mount.value, "from")).collect(),
+    let stages = triggers.iter().map(|trigger| &trigger.instruction).chain(own).flat_map(|instruction| {
+        let stages: Vec<usize> = match &instruction.kind {
+            Kind::Copy(copy) | Kind::Add(copy) => {
+                copy.from.iter().filter_map(|from| file.source(&from.value)).collect()
+            }
+            Kind::Run(run) => {
+                let names = run.mounts.iter().filter_map(|mount| mounts::from_of(&mount.value));
+                names.filter_map(|name| file.stage(&name, file.stages.len())).collect()
+            }
             _ => Vec::new(),
         };
-        names
+        stages
     });
-    names.filter_map(|name| file.source(&name)).collect()
+    stages.collect()
 }
 
 /// The value of an option of a `--mount`.
 pub(crate) fn mount_option(mount: &str, name: &str) -> Option<String> {
-    mount.split(',').find_map(|option| {
+    csv::fields(mount).ok()?.iter().rev().find_map(|option| {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
     })

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiln_frontend::{NamedContext, Options, lower};
+use kiln_frontend::{Entitlement, NamedContext, Options, lower};
+use kiln_solver::{Host, Network, Ulimit};
 
 use crate::images::Registry;
 use crate::render;
@@ -101,6 +102,24 @@ fn options(text: &str) -> Options {
             "--label" => options.labels.extend([pair()]),
             "--platform" => options.platform = value.parse().unwrap(),
             "--no-cache" => options.no_cache = true,
+            "--allow" => {
+                let known = Entitlement::ALL.into_iter().find(|entitlement| entitlement.name() == value);
+                options.entitlements.insert(known.unwrap());
+            }
+            "--network" => {
+                options.network = if value == "host" { Network::Host } else { Network::None };
+            }
+            "--add-host" => {
+                let (name, address) = pair();
+                options.hosts.push(Host { name, address: address.parse().unwrap() });
+            }
+            "--ulimit" => {
+                let (name, limit) = pair();
+                let limit = limit.parse().unwrap();
+                options.limits.ulimits.push(Ulimit { name, soft: limit, hard: limit });
+            }
+            "--cgroup-parent" => options.limits.cgroup_parent = Some(value.to_owned()),
+            "--shm-size" => options.shm_size = kiln_frontend::parse_bytes(value),
             "--build-context" => {
                 let (name, value) = pair();
                 let context = match value.strip_prefix("target:") {

@@ -2,6 +2,7 @@
 //! nothing.
 
 use kiln_frontend::{NamedContext, Options, lower};
+use kiln_solver::{Mount, MountKind, Operation};
 use proptest::prelude::*;
 
 use crate::images::Registry;
@@ -16,7 +17,7 @@ fn line() -> impl Strategy<Value = String> {
         Just("../../x/".to_owned()),
         Just("1-9".to_owned())
     ];
-    (0..27, name.clone(), name, word.clone(), word).prop_map(|(kind, name, other, word, second)| match kind {
+    (0..30, name.clone(), name, word.clone(), word).prop_map(|(kind, name, other, word, second)| match kind {
         0 | 1 => format!("FROM {name} AS {other}"),
         2 => format!("FROM --platform={word} {name}"),
         3 => "FROM alpine".to_owned(),
@@ -37,12 +38,25 @@ fn line() -> impl Strategy<Value = String> {
         19 => format!("CMD {word}"),
         20 => format!("VOLUME {word} {second}"),
         21 => format!("RUN --mount=type={name},{word}={second} x"),
+        26 => format!("RUN --mount=target={word},from={name} --mount=type=cache,target={second},uid=1,from={other} x"),
+        27 => format!("RUN --mount=type=secret,id={name},env=E --mount=type=ssh --mount=type=tmpfs,dst={word} <<{other}\n#!x\n{other}"),
+        28 => format!("ONBUILD RUN --mount=from={name},target=x{word} --network=host x"),
         22 => format!("COPY <<{other} /x\n{word}\n{other}"),
         23 => format!("ADD --checksum={word} https://x/{name}.git?{word}#{second} /x"),
         24 => format!("COPY --parents --exclude={word} --chmod=u={name},g+{other} a/./{word} {second}"),
         25 => format!("ADD git@x:{word} http://x/{second} /"),
         _ => format!("{word} {second}"),
     })
+}
+
+/// The positions of the inputs that a command mounts.
+fn mounted(operation: &Operation) -> Vec<usize> {
+    let Operation::Exec(exec) = operation else { return Vec::new() };
+    let input = |mount: &Mount| match mount.kind {
+        MountKind::Bind { input, .. } | MountKind::Cache { input, .. } => input,
+        _ => None,
+    };
+    exec.mounts.iter().filter_map(input).collect()
 }
 
 proptest! {
@@ -68,6 +82,7 @@ proptest! {
                 // Everything that a step takes in was added before it.
                 for (id, step) in build.graph.steps() {
                     prop_assert!(step.inputs.iter().all(|input| input.step < id));
+                    prop_assert!(mounted(&step.operation).iter().all(|input| *input < step.inputs.len()));
                 }
             }
             Err(errors) => prop_assert!(!errors.is_empty()),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use kiln_frontend::Build;
 use kiln_parser::{Diagnostic, Severity};
 use kiln_solver::{
-    CopyAction, Exec, FileAction, FileActionKind, FileMode, Input, MountKind, Network, Operation, Owner, Source,
-    StepId, UserRef,
+    CopyAction, Credential, Exec, FileAction, FileActionKind, FileMode, Input, Limits, MountKind, Network, Operation,
+    Owner, Security, Source, StepId, UserRef,
 };
 
 /// Every step, then what the image's files come from.
@@ -68,6 +68,19 @@ fn exec(exec: &Exec, text: &mut String) {
     if exec.network != Network::Default {
         let _ = writeln!(text, "  network {:?}", exec.network);
     }
+    if exec.security != Security::Sandbox {
+        let _ = writeln!(text, "  security {:?}", exec.security);
+    }
+    for secret in &exec.secret_env {
+        let required = if secret.required { " required" } else { "" };
+        let _ = writeln!(text, "  secret {:?}{required} in {}", secret.id, secret.name);
+    }
+    for host in &exec.hosts {
+        let _ = writeln!(text, "  host {} {}", host.name, host.address);
+    }
+    if exec.limits != Limits::default() {
+        let _ = writeln!(text, "  {:?}", exec.limits);
+    }
     for mount in &exec.mounts {
         let _ = match &mount.kind {
             MountKind::Bind { input, selector } => write!(text, "  mount {input:?}{selector}"),
@@ -75,12 +88,17 @@ fn exec(exec: &Exec, text: &mut String) {
                 write!(text, "  cache {id:?} {sharing:?} from {input:?}{selector}")
             }
             MountKind::Tmpfs { size } => write!(text, "  tmpfs {size:?}"),
-            MountKind::Secret(secret) => write!(text, "  {secret:?}"),
-            MountKind::Ssh(agent) => write!(text, "  ssh {agent:?}"),
+            MountKind::Secret(secret) => write!(text, "  secret {}", credential(secret)),
+            MountKind::Ssh(agent) => write!(text, "  ssh {}", credential(agent)),
         };
         let access = if mount.readonly { " read-only" } else { "" };
         let _ = writeln!(text, " at {}{access} -> {:?}", mount.destination, mount.output);
     }
+}
+
+fn credential(wanted: &Credential) -> String {
+    let required = if wanted.required { " required" } else { "" };
+    format!("{:?}{required} {:o} {}:{}", wanted.id, wanted.mode, wanted.uid, wanted.gid)
 }
 
 fn file_action(action: &FileAction, text: &mut String) {

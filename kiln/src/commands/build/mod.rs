@@ -240,6 +240,7 @@ impl Builder<'_> {
             build_platform: kiln_solver::Platform::host(),
             no_cache: request.no_cache,
             contexts: request.contexts.iter().map(context).collect(),
+            ..kiln_frontend::Options::new(request.platform.clone())
         }
     }
 
