@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Bug,
     /// A signal asked for it.
     Interrupted,
+    /// The command that kiln was to run ended with this code, or could not be run, which a shell tells by it.
+    Command(u8),
 }
 
 /// The one error type of the command line.
@@ -65,6 +67,11 @@ impl CliError {
         Self::new(Kind::User, "")
     }
 
+    /// The end of a command that kiln was to run, and that has said itself what there is to say.
+    pub(crate) fn command(code: i32) -> Self {
+        Self::new(Kind::Command(u8::try_from(code).unwrap_or(1)), "")
+    }
+
     /// An error of a library, with everything behind it.
     pub(crate) fn from_error(kind: Kind, error: &(dyn Error + 'static)) -> Self {
         Self::new(kind, chain(error))
@@ -88,6 +95,7 @@ impl CliError {
             Kind::User | Kind::Environment | Kind::Bug => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 130,
+            Kind::Command(code) => code,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `kiln`: builds images from Dockerfiles. Here is the wiring; each subcommand has its file in [`commands`].
 
 mod commands;
+mod console;
+mod container;
 mod diagnostics;
 mod environment;
 mod error;

@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
+use crate::console;
 use crate::error::CliError;
 use crate::terminal;
 
@@ -21,7 +22,10 @@ const PATIENCE: Duration = Duration::from_millis(900);
 
 /// Whether a signal has asked the build to stop.
 #[derive(Clone, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt {
+    flag: Arc<AtomicBool>,
+    cancel: Cancel,
+}
 
 impl Interrupt {
     /// Watches for signals from now on, and makes `cancel`'s request at the first one.
@@ -35,7 +39,12 @@ impl Interrupt {
 
     /// Whether a signal has come.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst)
+    }
+
+    /// Requested by a signal, and by nothing else.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     fn install(&self, cancel: Cancel, colour: bool) -> std::io::Result<()> {
@@ -43,12 +52,15 @@ impl Interrupt {
         let signals = [SIGINT, SIGTERM];
         for signal in signals {
             // In this order: ends the process if the flag is set already, then sets it.
-            flag::register_conditional_shutdown(signal, INTERRUPTED, self.0.clone())?;
-            flag::register(signal, self.0.clone())?;
+            flag::register_conditional_shutdown(signal, INTERRUPTED, self.flag.clone())?;
+            flag::register(signal, self.flag.clone())?;
         }
         let mut signals = Signals::new(signals)?;
+        let own = self.cancel.clone();
         let watch = move || {
             if signals.forever().next().is_some() {
+                console::take_back();
+                own.request();
                 cancel.request();
                 std::thread::sleep(PATIENCE);
                 terminal::report(&CliError::interrupted(), colour);

@@ -33,6 +33,11 @@ pub(crate) fn warn(message: &str, colour: bool) {
     say(&labelled("warning", AnsiColor::Yellow, message, colour));
 }
 
+/// Says what is good to know.
+pub(crate) fn note(message: &str, colour: bool) {
+    say(&labelled("note", AnsiColor::Cyan, message, colour));
+}
+
 /// Says why a command did not succeed, and what to do about it.
 pub(crate) fn report(error: &CliError, colour: bool) {
     if !error.message.is_empty() {

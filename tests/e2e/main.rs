@@ -14,6 +14,7 @@ mod caching;
 mod checks;
 mod config;
 mod contexts;
+mod debug;
 mod differential;
 mod exporters;
 mod failing;

@@ -22,6 +22,7 @@ pub mod podman;
 pub mod progress;
 pub mod registry;
 pub mod run;
+pub mod terminal;
 pub mod tree;
 pub mod users;
 pub mod web;

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, with its flags and what it does.
 
 pub(crate) mod build;
+mod debug;
 mod history;
 mod images;
 mod inspect;
@@ -37,6 +38,7 @@ struct CommandLine {
 #[derive(Subcommand, Debug)]
 enum Command {
     Build(Box<build::Args>),
+    Debug(Box<debug::Args>),
     Images(images::Args),
     Tag(tag::Args),
     Rmi(rmi::Args),
@@ -71,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
     match command {
         Command::Build(args) => build::run(*args, environment),
+        Command::Debug(args) => debug::run(*args, environment),
         Command::Images(args) => images::run(&args, environment),
         Command::Tag(args) => tag::run(&args, environment),
         Command::Rmi(args) => rmi::run(&args, environment),

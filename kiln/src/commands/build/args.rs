@@ -85,9 +85,20 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub(super) explain: Option<Form>,
 
+    /// When a RUN fails, open a shell in it, as it left its files, before the build ends
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) on_error: Option<OnError>,
+
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
     pub(super) progress: ProgressStyle,
+}
+
+/// The values of `--on-error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum OnError {
+    /// Open a shell in the step that failed; it takes a terminal
+    Shell,
 }
 
 /// The values of `--progress`.

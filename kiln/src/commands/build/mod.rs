@@ -1,13 +1,15 @@
 //! `kiln build`
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
-//! contexts from elsewhere, [`explain`] why steps ran, [`glue`] what the crates need of each other, [`export`] the end, [`call`] what is told instead of building. Here is the
-//! way from one to the next.
+//! contexts from elsewhere, [`explain`] why steps ran, [`glue`] what the crates need of each other, [`export`] the
+//! end, [`call`] what is told instead of building, [`enter`] shells in what a build has left. Here is the way from one to
+//! the next.
 
 mod args;
 mod call;
 mod call_json;
 mod call_text;
+mod enter;
 mod explain;
 mod export;
 mod glue;
@@ -34,6 +36,7 @@ use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Cancel, Layer, Operation, Output, SolveError, Source, solve};
 
 pub(crate) use args::Args;
+pub(super) use enter::enter;
 pub(super) use request::parse_tag;
 
 use crate::diagnostics::{self, SourceFile};
@@ -53,12 +56,23 @@ const MAIN_CONTEXT: &str = "context";
 
 /// Builds what the flags ask for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
+    with_builder(args, environment, |builder| builder.run())
+}
+
+fn with_builder<T>(
+    args: Args,
+    environment: &Environment,
+    work: impl FnOnce(&Builder<'_>) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let mut request = Request::new(args, environment, &|name| std::env::var_os(name))?;
     export::check_stdout(&request.outputs)?;
+    if request.shell_on_error {
+        enter::console_for("`--on-error=shell`")?;
+    }
     let progress = Progress::new(request.style, environment.colour);
     let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
         let begun = RefCell::new(begun);
-        Builder { request: &request, environment, progress: &progress, begun }.run()
+        work(&Builder { request: &request, environment, progress: &progress, begun })
     });
     progress.finish();
     result
@@ -71,6 +85,19 @@ struct Builder<'a> {
     progress: &'a Progress,
     /// Where fetching the context was the beginning.
     begun: RefCell<Option<Work>>,
+}
+
+/// What came of a build.
+struct Built {
+    file: SourceFile,
+    build: Build,
+    warnings: Vec<Diagnostic>,
+    layers: Vec<Layer>,
+    /// Why steps ran, where that is wanted.
+    explanation: String,
+    /// What carried it out.
+    executor: Executor,
+    work: Work,
 }
 
 /// Fetches a main context that is not on this machine: then the request knows the directory that it is in.
@@ -136,17 +163,26 @@ impl Builder<'_> {
             return self.call(self.request.call, &file, &parsed);
         }
         self.remove_stale_id()?;
+        let Built { file, build, warnings, layers, explanation, executor, work } =
+            self.build_dockerfile(file, parsed)?;
+        drop(executor);
+        self.finish(&build, &layers, &work)
+            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
+        self.list_warnings(&warnings, &file);
+        self.tell(&explanation)
+    }
+
+    /// Brings about the files of the target.
+    fn build_dockerfile(&self, file: SourceFile, parsed: Parsed) -> Result<Built, CliError> {
         // What is written for another frontend need not look like a Dockerfile.
         let syntax = kiln_frontend::check_syntax(&parsed.dockerfile.directives, &self.options());
         self.refuse(&syntax.err().into_iter().collect::<Vec<_>>(), &file)?;
         self.refuse(&parsed.diagnostics, &file)?;
         let work = self.begin()?;
         let (build, warnings) = self.lower(&parsed, &file, &work)?;
-        let (layers, explanation) = self.solve(&build, &file, &work, &warnings)?;
-        self.finish(&build, &layers, &work)
-            .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
-        self.list_warnings(&warnings, &file);
-        self.tell(&explanation)
+        let executor = self.executor(&build, &work)?;
+        let (layers, explanation) = self.solve(&build, &file, &work, &executor, &warnings)?;
+        Ok(Built { file, build, warnings, layers, explanation, executor, work })
     }
 
     fn read_dockerfile(&self) -> Result<(SourceFile, Parsed), CliError> {
@@ -196,8 +232,7 @@ impl Builder<'_> {
 
     /// Lowers and checks the Dockerfile; yields the warnings too.
     fn lower(&self, parsed: &Parsed, file: &SourceFile, work: &Work) -> Result<(Build, Vec<Diagnostic>), CliError> {
-        let pull = if self.request.pull { Pull::Always } else { Pull::Missing };
-        let resolver = glue::BaseImages { images: &work.images, progress: self.progress, pull };
+        let resolver = self.base_images(work);
         let bases = KnownBases::new(&resolver);
         match kiln_frontend::lower(&parsed.dockerfile, &self.options(), &bases) {
             Ok(build) => {
@@ -212,6 +247,11 @@ impl Builder<'_> {
                 Err(CliError::bug("the Dockerfile cannot be built, and nothing says why"))
             }
         }
+    }
+
+    fn base_images<'a>(&'a self, work: &'a Work) -> glue::BaseImages<'a> {
+        let pull = if self.request.pull { Pull::Always } else { Pull::Missing };
+        glue::BaseImages { images: &work.images, progress: self.progress, pull }
     }
 
     /// What is left out of the main context, if the build reads it. What is wrong with it is told later, when the
@@ -250,14 +290,14 @@ impl Builder<'_> {
         build: &Build,
         file: &SourceFile,
         work: &Work,
+        executor: &Executor,
         warnings: &[Diagnostic],
     ) -> Result<(Vec<Layer>, String), CliError> {
         let Some(target) = build.target else { return Ok((Vec::new(), String::new())) };
-        let executor = self.executor(build, work)?;
         let steps = Steps::new(self.progress, &build.graph, &file.text);
         let store = &*work.session.store;
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
-        let solved = solve(&build.graph, &[target.step], &executor, store, &explanations, &work.cancel);
+        let solved = solve(&build.graph, &[target.step], executor, store, &explanations, &work.cancel);
         let explanation = match self.request.explain {
             None => String::new(),
             Some(Form::Text) => explanations.text(&build.graph),
@@ -268,7 +308,9 @@ impl Builder<'_> {
             Err(failed) => {
                 self.list_warnings(warnings, file);
                 self.tell(&explanation)?;
-                return Err(self.report(&failed, build, file, &steps, work));
+                let error = self.report(&failed, build, file, &steps, work);
+                self.enter_failed(&failed, &error, executor, work);
+                return Err(error);
             }
         };
         let output = outputs.into_iter().next().and_then(|made| made.into_iter().nth(target.output as usize));
@@ -296,7 +338,9 @@ impl Builder<'_> {
             sandbox: Arc::new(sandbox),
             created: self.request.source_date_epoch,
         });
-        Ok(executor.with_environment(build.proxy_env.clone()).with_remote(remote::settings(self.environment)))
+        let executor =
+            executor.with_environment(build.proxy_env.clone()).with_remote(remote::settings(self.environment));
+        Ok(if self.request.shell_on_error { executor.keeping_failed() } else { executor })
     }
 
     /// Opens the contexts that the build reads.

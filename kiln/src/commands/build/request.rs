@@ -9,7 +9,7 @@ use kiln_image::Reference;
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
-use super::args::{Args, ProgressStyle};
+use super::args::{Args, OnError, ProgressStyle};
 use super::call::Call;
 use super::explain::Form;
 use super::output::Output;
@@ -45,6 +45,8 @@ pub(super) struct Request {
     /// The time that everything built is said to be made at, where it is fixed.
     pub(super) source_date_epoch: Option<SystemTime>,
     pub(super) style: Style,
+    /// Whether a shell is opened in a step that failed.
+    pub(super) shell_on_error: bool,
     /// What to tell instead of building.
     pub(super) call: Call,
 }
@@ -154,6 +156,7 @@ impl Request {
             iidfile: args.iidfile,
             print_id: args.quiet,
             style,
+            shell_on_error: args.on_error == Some(OnError::Shell),
             call: Call::parse(if args.check { "check" } else { &args.call })?,
         })
     }
