@@ -11,6 +11,7 @@ use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
 use kiln_solver::{self as solver, Exec, Job, Layer, LogStream, MountKind, Origin, Output, Security, StepError};
 
 use crate::Executor;
+use crate::cgroup::{CgroupError, MemoryKill};
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
 
 use limits::LimitError;
@@ -31,6 +32,9 @@ pub(crate) enum ExecError {
     /// Its limits make no sense.
     #[error(transparent)]
     Limits(#[from] LimitError),
+    /// It could not get control groups of its own.
+    #[error(transparent)]
+    Groups(#[from] CgroupError),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(SandboxError),
@@ -53,8 +57,8 @@ impl From<ExecError> for StepError {
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Vec<Output>, StepError> {
     let prepared = prepare(executor, job, exec)?;
-    if let Err(error) = run(executor, job, &prepared.spec) {
-        if matches!(error, StepError::ExitCode(_) | StepError::Signal(_) | StepError::TimedOut(_)) {
+    if let Err(error) = run(executor, job, exec, &prepared.spec) {
+        if is_of_command(&error) {
             executor.keep_failed(job.id, prepared);
         }
         return Err(error);
@@ -84,7 +88,30 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     Ok(Prepared { spec, draft })
 }
 
-fn run(executor: &Executor, job: &Job<'_>, spec: &RunSpec) -> Result<(), StepError> {
+/// Whether a command ran and is to blame.
+fn is_of_command(error: &StepError) -> bool {
+    use StepError::{ExitCode, OutOfMemory, Signal, TimedOut};
+    matches!(error, ExitCode(_) | Signal(_) | TimedOut(_) | OutOfMemory { .. })
+}
+
+/// Runs the command, in control groups of its own where it should have some.
+fn run(executor: &Executor, job: &Job<'_>, exec: &Exec, spec: &RunSpec) -> Result<(), StepError> {
+    let parent = exec.limits.cgroup_parent.as_deref();
+    let Some(group) = executor.groups().make(parent).map_err(ExecError::Groups)? else {
+        return run_alone(executor, job, spec);
+    };
+    let mut spec = spec.clone();
+    spec.limits.cgroups = group.describe();
+    let ended = run_alone(executor, job, &spec);
+    match (ended, group.memory_kill()) {
+        (Err(StepError::ExitCode(_) | StepError::Signal(_)), Some(MemoryKill { limit, peak })) => {
+            Err(StepError::OutOfMemory { limit, peak })
+        }
+        (ended, _) => ended,
+    }
+}
+
+fn run_alone(executor: &Executor, job: &Job<'_>, spec: &RunSpec) -> Result<(), StepError> {
     let on_output = |stream, bytes: &[u8]| job.observer.log(job.id, stream, bytes);
     match executor.sandbox().run(spec, &on_output, job.cancel) {
         Ok(ExitStatus::Code(0)) => Ok(()),
@@ -161,8 +188,8 @@ fn is_set(name: &str, env: &[String]) -> bool {
 
 /// The whole of the command.
 fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
-    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() || exec.limits.cgroup_parent.is_some() {
-        return Err(ExecError::Unsupported("a command with secrets, hosts or a control group of its own"));
+    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() {
+        return Err(ExecError::Unsupported("a command with secrets or hosts of its own"));
     }
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));

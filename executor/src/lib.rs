@@ -8,6 +8,7 @@
 //! environment or prints. A path that an image, a context or an archive gave is only ever resolved below the
 //! root that it belongs to.
 
+pub mod cgroup;
 mod context;
 mod differences;
 mod error;

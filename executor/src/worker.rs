@@ -10,6 +10,7 @@ use kiln_solver::{
     Source, Step, StepError, StepId, Worker,
 };
 
+use crate::cgroup::{CgroupError, Groups};
 use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
@@ -58,6 +59,7 @@ pub struct Executor {
     environment: Vec<String>,
     remote: Remote,
     limits: StepLimits,
+    groups: Groups,
     /// The containers of steps that failed, where they are to be kept.
     failed: Option<Mutex<HashMap<StepId, Container>>>,
 }
@@ -70,6 +72,7 @@ impl Executor {
             environment: Vec::new(),
             remote: Remote::default(),
             limits: StepLimits::default(),
+            groups: Groups::none(),
             failed: None,
         }
     }
@@ -87,10 +90,14 @@ impl Executor {
         Self { remote, ..self }
     }
 
-    /// The same, keeping every command to these limits.
-    #[must_use]
-    pub fn with_limits(self, limits: StepLimits) -> Self {
-        Self { limits, ..self }
+    /// The same, keeping every command to these limits. Where kiln itself has to make room for control groups in the
+    /// one that it was started in, it is done now, and undone when the executor is dropped.
+    ///
+    /// # Errors
+    /// When the limits make no sense, or this machine cannot keep to them.
+    pub fn with_limits(self, limits: StepLimits) -> Result<Self, CgroupError> {
+        let groups = Groups::new(&limits.resources, limits.cgroup_parent.as_deref())?;
+        Ok(Self { limits, groups, ..self })
     }
 
     /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`].
@@ -117,6 +124,10 @@ impl Executor {
 
     pub(crate) fn environment(&self) -> &[String] {
         &self.environment
+    }
+
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     pub(crate) fn limits(&self) -> &StepLimits {

@@ -22,7 +22,7 @@ pub(crate) fn describe(step: &Step, error: &StepError) -> String {
         StepError::Signal(number) => {
             format!("killed by signal {number}{} (exit code: {})", signal_name(*number), 128 + number)
         }
-        StepError::TimedOut(time) => format!("killed: it ran longer than {time:?}"),
+        StepError::TimedOut(_) | StepError::OutOfMemory { .. } => error.to_string(),
         StepError::Cancelled => return "cancelled".to_owned(),
         StepError::Other(error) => {
             let message = error::chain(&**error);

@@ -55,6 +55,13 @@ pub enum StepError {
     Signal(i32),
     /// The command was killed, for it ran longer than this.
     TimedOut(Duration),
+    /// Processes of the command were killed for memory.
+    OutOfMemory {
+        /// How much they were allowed together, in bytes; nothing where they ran into somebody else's limit.
+        limit: Option<u64>,
+        /// As much as they had at once, in bytes, where that is known.
+        peak: Option<u64>,
+    },
     /// The build was asked to stop.
     Cancelled,
     /// Anything else.
@@ -67,9 +74,23 @@ impl fmt::Display for StepError {
             Self::ExitCode(code) => write!(formatter, "exit code {code}"),
             Self::Signal(number) => write!(formatter, "killed by signal {number}"),
             Self::TimedOut(time) => write!(formatter, "killed: it ran longer than {time:?}"),
+            Self::OutOfMemory { limit, peak } => out_of_memory(formatter, *limit, *peak),
             Self::Cancelled => formatter.write_str("cancelled"),
             Self::Other(error) => error.fmt(formatter),
         }
+    }
+}
+
+fn out_of_memory(formatter: &mut fmt::Formatter<'_>, limit: Option<u64>, peak: Option<u64>) -> fmt::Result {
+    let mebibytes = |bytes: u64| (bytes as f64 / f64::from(1 << 20) * 10.0).round() / 10.0;
+    formatter.write_str("killed: it wanted more memory than ")?;
+    match limit {
+        Some(limit) => write!(formatter, "the limit of {} MiB", mebibytes(limit))?,
+        None => formatter.write_str("there is")?,
+    }
+    match peak {
+        Some(peak) => write!(formatter, " (peak {} MiB)", mebibytes(peak)),
+        None => Ok(()),
     }
 }
 

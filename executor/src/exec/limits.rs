@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kiln_solver::{self as solver, Exec};
 
+use crate::cgroup::Resources;
 use crate::sandbox::rlimits;
 use crate::sandbox::{Limits, Ulimit};
 
@@ -12,6 +13,11 @@ use crate::sandbox::{Limits, Ulimit};
 pub struct StepLimits {
     /// How long a command may run before it is killed; as long as it likes where absent.
     pub time: Option<Duration>,
+    /// What the processes of a command may use together.
+    pub resources: Resources,
+    /// The control group below which those of commands are made: a path in each hierarchy, or the name of a slice of
+    /// systemd. Near kiln's own where absent.
+    pub cgroup_parent: Option<String>,
 }
 
 /// Why the limits of a step make no sense.

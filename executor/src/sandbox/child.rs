@@ -16,7 +16,7 @@ use super::mounts::{self, Staged};
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, privilege, rlimits, sys, system};
+use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, groups, privilege, rlimits, sys, system};
 
 /// Becomes the command, in the namespaces that it was made in.
 pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
@@ -25,11 +25,15 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     let _ = rustix::process::setsid();
     // Modes are given as they shall be.
     rustix::process::umask(Mode::empty());
+    groups::enter(&spec.limits.cgroups)?;
     let mounts = mounts::stage(request)?;
     let root = mount_root(request)?;
     {
         let points = find_points(request, root, &mounts)?;
         system::mount(&points.1, house, own_network, spec.insecure)?;
+        if !spec.limits.cgroups.is_empty() {
+            groups::mount(&points.0, &spec.limits.cgroups, spec.insecure)?;
+        }
         system::bind_file(&house.resolv_conf, &points.1.resolv_conf)
             .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
         system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;

@@ -17,7 +17,7 @@ use super::child::become_command;
 use super::filter::Filter;
 use super::protocol::{Channels, Failure, MAX_FILES, Reply, Request, failed};
 use super::sys::{self, Cloned};
-use super::{ExitStatus, Network, Phase, inherit, seal};
+use super::{ControlGroup, ExitStatus, Network, Phase, groups, inherit, seal};
 
 /// A command that runs.
 struct Running {
@@ -26,6 +26,7 @@ struct Running {
     killed: bool,
     /// What came with the request: locks among it are held until the command is dead.
     files: Vec<Arc<OwnedFd>>,
+    groups: Vec<ControlGroup>,
 }
 
 /// The helper's whole life. kiln's `main` calls it, first thing and with a single thread, when its `argv[0]` is
@@ -79,7 +80,10 @@ fn serve(control: &OwnedFd, ready: &Result<Filter, Failure>) {
                 kill(&mut running[index]);
             }
             if ended && finish(&mut running[index]) {
-                running.swap_remove(index);
+                let ended = running.swap_remove(index);
+                if ended.killed {
+                    groups::remove(&ended.groups);
+                }
             }
         }
         if asked {
@@ -154,15 +158,19 @@ fn reply(socket: &OwnedFd, reply: Reply) {
 }
 
 fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>) -> Option<Running> {
-    let namespaces = sys::NEW_NAMESPACES | if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    let groups = &request.spec.limits.cgroups;
+    let network = if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    // What is seen of groups begins where a process is when its namespace is made.
+    let kept = if groups.is_empty() { 0 } else { sys::NEW_CGROUP };
     let clone = |filter| {
-        let cloned = sys::clone(namespaces).map_err(failed(Phase::Namespaces, "the command"))?;
-        Ok((cloned, filter))
+        let group = groups::open_unified(groups)?;
+        let cloned = sys::clone_into((sys::NEW_NAMESPACES & !kept) | network, group.as_ref().map(AsFd::as_fd));
+        Ok((cloned.map_err(failed(Phase::Namespaces, "the command"))?, filter))
     };
     match ready.as_ref().map_err(Failure::clone).and_then(clone) {
         Ok((Cloned::Parent(process), _)) => {
             let files = request.spec.files.clone();
-            Some(Running { process, socket: channels.run, killed: false, files })
+            Some(Running { process, socket: channels.run, killed: false, files, groups: groups.clone() })
         }
         Ok((Cloned::Child, filter)) => {
             let Err(failure) = become_command(request, &channels, filter);

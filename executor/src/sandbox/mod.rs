@@ -24,6 +24,7 @@
 //! | `child.rs` | what the new process does to itself before it becomes the command |
 //! | `filter/` | which system calls a command may make |
 //! | `privilege.rs` | whom it runs as, and with which power |
+//! | `groups.rs` | control groups: entering and showing them |
 //! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
@@ -38,6 +39,7 @@ mod child;
 mod client;
 mod devices;
 mod filter;
+mod groups;
 mod helper;
 mod inherit;
 mod mounts;
@@ -65,7 +67,8 @@ pub use client::Sandbox;
 pub use helper::helper_main;
 pub use secret::Secret;
 pub use spec::{
-    ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Terminal, TerminalSize, Ulimit, User,
+    ControlGroup, ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Terminal, TerminalSize,
+    Ulimit, User,
 };
 pub use terminal::TerminalSocket;
 
@@ -146,6 +149,8 @@ pub enum Phase {
     Seal,
     /// Making the namespaces.
     Namespaces,
+    /// Entering control groups.
+    ControlGroup,
     /// Mounting overlayfs.
     Root,
     /// Finding or making a place to mount something at.
@@ -181,6 +186,7 @@ impl std::fmt::Display for Phase {
         formatter.write_str(match self {
             Self::Seal => "seal the program",
             Self::Namespaces => "make namespaces",
+            Self::ControlGroup => "enter a control group",
             Self::Root => "mount the root",
             Self::MountPoint => "make a mount point",
             Self::Mount => "mount what is asked for",

@@ -151,11 +151,21 @@ pub enum Network {
 pub struct Limits {
     /// Resource limits.
     pub ulimits: Vec<Ulimit>,
-    /// The directories of the control groups that its processes are put into, one for each hierarchy.
-    #[serde(with = "paths")]
-    pub cgroups: Vec<PathBuf>,
+    /// The control groups that its processes are put into, one for each hierarchy. They are its own: nothing else is
+    /// in them, and they are removed with it should kiln be killed.
+    pub cgroups: Vec<ControlGroup>,
     /// How long it may run before it is killed; as long as it likes where absent.
     pub time: Option<Duration>,
+}
+
+/// A control group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlGroup {
+    /// Where it is.
+    #[serde(with = "path")]
+    pub directory: PathBuf,
+    /// What its hierarchy controls, if that is one of version 1.
+    pub controllers: Vec<String>,
 }
 
 /// One resource limit (`setrlimit(2)`).

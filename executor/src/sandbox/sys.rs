@@ -22,15 +22,29 @@ pub(crate) const NEW_NAMESPACES: u64 =
 /// The network namespace, for [`clone`].
 pub(crate) const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 
+/// The control group namespace among [`NEW_NAMESPACES`].
+pub(crate) const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+
 /// Makes a process like fork does, in new namespaces. Only for a process with a single thread: another thread's
 /// locks would stay locked for ever in the child.
 pub(crate) fn clone(namespaces: u64) -> Result<Cloned, Errno> {
+    clone_into(namespaces, None)
+}
+
+/// [`clone`], right into a control group of version 2 that is open.
+pub(crate) fn clone_into(namespaces: u64, group: Option<BorrowedFd<'_>>) -> Result<Cloned, Errno> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero `clone_args` asks for nothing.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = namespaces | libc::CLONE_PIDFD as u64;
     arguments.pidfd = ptr::from_mut(&mut pidfd) as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        // The C library's own constant has lost its upper half.
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child has its own copy of the memory, as after fork; `pidfd` outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match check(pid)? {

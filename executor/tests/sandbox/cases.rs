@@ -420,7 +420,7 @@ pub fn hang(seconds: &str) -> ExitCode {
 }
 
 /// Waits for something that must come about; whether it did, in a time that no machine takes.
-fn until(condition: impl Fn() -> bool) -> bool {
+pub fn until(condition: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         if Instant::now() > deadline {

@@ -16,6 +16,7 @@
 mod cases;
 #[cfg(target_arch = "x86_64")]
 mod filter;
+mod groups;
 mod inherit;
 mod insecure;
 mod limits;
@@ -35,6 +36,9 @@ use kiln_executor::sandbox::{HELPER_NAME, helper_main};
 
 use world::World;
 
+/// Names the control group that such a process may use.
+const GROUPS: &str = "--groups=";
+
 /// Marks a process that another one of these has started as an ordinary user.
 const INNER: &str = "--inner";
 
@@ -45,6 +49,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "--hang") {
         return cases::hang(&arguments[1]);
+    }
+    if arguments.first().is_some_and(|first| first == "--hang-in-groups") {
+        return steps::hang_in_groups(&arguments[1], &arguments[2]);
     }
     if arguments.first().is_some_and(|first| first == "--show") {
         return inherit::show(arguments[1].as_ref());
@@ -65,7 +72,10 @@ fn main() -> ExitCode {
         cases::bench(&World::new(identity));
         return ExitCode::SUCCESS;
     }
-    let (mut passed, mut failed) = run_cases(&identity, &filters);
+    let groups = arguments.iter().find_map(|argument| argument.strip_prefix(GROUPS)).map(str::to_owned);
+    let delegated = (!inner && identity == Identity::Root).then(|| groups::Delegated::make("root", None));
+    let groups = groups.or(delegated.as_ref().and_then(groups::Delegated::name));
+    let (mut passed, mut failed) = run_cases(&identity, groups, &filters);
     if !inner && identity == Identity::Root {
         for kind in [rootless::Kind::Range, rootless::Kind::Single] {
             let (more_passed, more_failed) = rootless::run(kind, &filters);
@@ -78,7 +88,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
+fn run_cases(identity: &Identity, groups: Option<String>, filters: &[&str]) -> (u32, u32) {
     let mode = match identity {
         Identity::Root => "root",
         Identity::UserRange => "range",
@@ -86,8 +96,8 @@ fn run_cases(identity: &Identity, filters: &[&str]) -> (u32, u32) {
         Identity::NestedRoot => "nested",
     };
     let (mut passed, mut failed) = (0, 0);
-    let world = World::new(identity.clone());
-    let more = [limits::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
+    let world = World::new(identity.clone()).in_groups(groups);
+    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
     for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()) {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;

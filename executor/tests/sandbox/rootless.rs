@@ -3,6 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::groups::Delegated;
+
+const NOBODY: u32 = 65534;
+
 /// What ids the user gets.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -19,13 +23,18 @@ pub fn run(kind: Kind, filters: &[&str]) -> (u32, u32) {
     std::fs::copy("/proc/self/exe", &program).unwrap();
     let grant = directory.path().join("grant");
     std::fs::write(&grant, if kind == Kind::Range { "nobody:200000:65536\n" } else { "" }).unwrap();
-    let script = r#"mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid && shift &&
+    let name = if kind == Kind::Range { "range" } else { "single" };
+    let delegated = Delegated::make(name, Some(NOBODY));
+    let groups = delegated.name().map_or_else(|| "--no-groups".to_owned(), |name| format!("{}{name}", crate::GROUPS));
+    let script = r#"test -z "$2" || echo $$ > "$2" || exit 1
+        mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid && shift 2 &&
         exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@""#;
     let output = Command::new("unshare")
         .args(["--mount", "--", "sh", "-c", script, "sh"])
         .arg(&grant)
+        .arg(delegated.home())
         .arg(&program)
-        .arg(crate::INNER)
+        .args([crate::INNER, &groups])
         .args(filters)
         .env_remove("TMPDIR")
         .current_dir("/")

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kiln_cache::{EntryKind, Store, View, Whiteouts};
+use kiln_executor::cgroup::Resources;
+use kiln_executor::rootless::enter;
 use kiln_executor::sandbox::{ExitStatus, SandboxError};
 use kiln_executor::{BoxError, Container, Executor, ImageLayers, Settings, StepLimits};
 use kiln_solver::{
@@ -46,7 +49,7 @@ impl Log {
     }
 }
 
-struct Steps {
+pub struct Steps {
     store: Arc<Store>,
     executor: Executor,
     base: Layer,
@@ -151,9 +154,54 @@ pub fn a_step_has_limits_of_its_own_and_of_all(world: &World) {
     let (result, _) = steps.run(&base, exec);
     assert!(result.unwrap_err().to_string().starts_with("there is no limit named `nofiles`"));
     let time = Duration::from_millis(100);
-    steps.executor = steps.executor.with_limits(StepLimits { time: Some(time) });
+    steps.executor = steps.executor.with_limits(StepLimits { time: Some(time), ..StepLimits::default() }).unwrap();
     let (result, _) = steps.run(&base, shell("sleep 1000"));
     assert!(matches!(result, Err(StepError::TimedOut(after)) if after == time), "{result:?}");
+}
+
+/// Steps below the control group of this world, with these limits.
+pub fn limited(world: &World, resources: Resources) -> Option<(Steps, Vec<Output>)> {
+    let cgroup_parent = Some(world.groups.clone()?);
+    let mut steps = Steps::new(world);
+    let limits = StepLimits { resources, cgroup_parent, ..StepLimits::default() };
+    steps.executor = steps.executor.with_limits(limits).unwrap();
+    let base = vec![Output::Layers(vec![steps.base])];
+    Some((steps, base))
+}
+
+impl Steps {
+    /// How a script ends, and what it says.
+    pub fn ends(&self, base: &[Output], script: &str) -> (Result<(), StepError>, String) {
+        let (result, log) = self.run(base, shell(script));
+        (result.map(drop), log.text(LogStream::Stdout) + &log.text(LogStream::Stderr))
+    }
+
+    /// Why these limits cannot be kept to.
+    pub fn refuses(world: &World, resources: Resources, cgroup_parent: Option<&str>) -> String {
+        let cgroup_parent = cgroup_parent.map(str::to_owned);
+        let limits = StepLimits { resources, cgroup_parent, ..StepLimits::default() };
+        Self::new(world).executor.with_limits(limits).err().unwrap().to_string()
+    }
+}
+
+/// A process of its own with a step in control groups that would run for ever.
+pub fn hang_in_groups(groups: &str, seconds: &str) -> ExitCode {
+    let world = World::new(enter().unwrap()).in_groups(Some(groups.to_owned()));
+    let (steps, base) = limited(&world, Resources::default()).unwrap();
+    let _ = steps.ends(&base, &format!("sleep {seconds}"));
+    ExitCode::SUCCESS
+}
+
+pub fn a_step_may_ask_for_a_parent_of_its_own(world: &World) {
+    let Some(groups) = &world.groups else { return };
+    let steps = Steps::new(world);
+    let mut exec = shell("grep -c :/$ /proc/self/cgroup");
+    exec.limits.cgroup_parent = Some(groups.clone());
+    let (result, log) = steps.run(&[Output::Layers(vec![steps.base])], exec.clone());
+    assert!(result.is_ok() && log.text(LogStream::Stdout).trim() != "0", "{result:?}");
+    exec.limits.cgroup_parent = Some("../x".to_owned());
+    let (result, _) = steps.run(&[Output::Layers(vec![steps.base])], exec);
+    assert!(result.unwrap_err().to_string().starts_with("`../x` cannot be the parent of control groups"));
 }
 
 pub fn only_insecure_steps_may_do_all(world: &World) {

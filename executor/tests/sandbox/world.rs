@@ -21,6 +21,8 @@ pub struct World {
     pub identity: Identity,
     pub sandbox: Sandbox,
     pub base: PathBuf,
+    /// The control group, in every hierarchy, below which groups may be made; if this machine has any.
+    pub groups: Option<String>,
     directory: TempDir,
     next: Cell<u32>,
 }
@@ -40,7 +42,11 @@ impl World {
         let sandbox = Self::sandbox(&identity, directory.path());
         let base = directory.path().join("base");
         make_base(&base);
-        Self { identity, sandbox, base, directory, next: Cell::new(0) }
+        Self { identity, sandbox, base, groups: None, directory, next: Cell::new(0) }
+    }
+
+    pub fn in_groups(self, groups: Option<String>) -> Self {
+        Self { groups, ..self }
     }
 
     pub fn sandbox(identity: &Identity, directory: &Path) -> Sandbox {
