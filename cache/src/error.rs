@@ -129,6 +129,15 @@ pub enum StoreError {
         /// The highest there is.
         most: u8,
     },
+    /// There is no such build in the history.
+    #[error("no build `{0}` in the history")]
+    NoBuild(String),
+    /// More than one build's ID begins like this.
+    #[error("more than one build has an ID that begins with `{0}`")]
+    AmbiguousBuild(String),
+    /// A build is still running.
+    #[error("build `{0}` is still running")]
+    BuildRuns(String),
     /// A worker thread could not be started or died.
     #[error("cannot {0}")]
     Thread(&'static str),

@@ -7,6 +7,7 @@
 //!   layers/HEX/files/      one unpacked layer in overlayfs form, by the digest of its archive (diffID)
 //!   layers/HEX/index       its index: what is in it, see `index`
 //!   mounts/                cache mounts
+//!   history/ID/             builds and what their steps printed, see `history`
 //!   contexts/              stat caches of build contexts, and what the executor remembers of sources
 //!   tmp/SESSION/           what a live process has not finished yet, see `session`
 //!   kiln.db                SQLite: what of the above counts, see `database`
@@ -27,6 +28,7 @@ mod database;
 mod durability;
 mod error;
 mod extractor;
+pub mod history;
 mod images;
 mod index;
 mod layers;

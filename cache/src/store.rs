@@ -121,7 +121,7 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
     if marker.exists() && root.join("tmp").exists() {
         return Ok(());
     }
-    for folder in ["", "blobs", "blobs/sha256", "layers", "mounts", "contexts", "tmp"] {
+    for folder in ["", "blobs", "blobs/sha256", "layers", "mounts", "contexts", "history", "tmp"] {
         let path = root.join(folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
     }

@@ -60,3 +60,20 @@ pub(crate) fn random_name() -> io::Result<String> {
     }
     Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
 }
+
+/// Random letters and digits for a name that people type: as many as 128 bits need.
+pub(crate) fn random_id() -> io::Result<String> {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    let mut rest = u128::from_le_bytes(bytes);
+    let digits = (0..25).map(|_| {
+        let digit = DIGITS[usize::try_from(rest % 36).unwrap_or(0)];
+        rest /= 36;
+        char::from(digit)
+    });
+    Ok(digits.collect())
+}

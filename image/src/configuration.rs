@@ -1,9 +1,13 @@
-//! `kiln.toml`: how registries are reached, with the keys of buildkitd.toml.
+//! `kiln.toml`: how registries are reached and how much history is kept, with the keys of buildkitd.toml.
+
+mod history;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+
+pub use history::HistorySettings;
 
 /// What `kiln.toml` says.
 ///
@@ -18,6 +22,11 @@ use serde::Deserialize;
 /// [[registry."registry.local:5000".keypair]]
 /// key = "/etc/ssl/client.key"
 /// cert = "/etc/ssl/client.pem"
+///
+/// [history]
+/// max-entries = 50
+/// max-age = "48h"
+/// max-size = "1GiB"
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +34,9 @@ pub struct Configuration {
     /// Registries by host and port.
     #[serde(default)]
     pub registry: BTreeMap<String, RegistrySettings>,
+    /// How much of the history of builds is kept.
+    #[serde(default)]
+    pub history: HistorySettings,
 }
 
 /// How one registry is reached.

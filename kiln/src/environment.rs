@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use kiln_cache::history::HistoryLimits;
 use kiln_image::Configuration;
 
 use crate::error::{self, CliError};
@@ -119,6 +120,16 @@ impl Environment {
             }
         }
         Ok(Configuration::default())
+    }
+}
+
+/// How much of the history of builds is kept.
+pub(crate) fn history_limits(configuration: &Configuration) -> HistoryLimits {
+    let (settings, usual) = (configuration.history, HistoryLimits::default());
+    HistoryLimits {
+        max_entries: settings.max_entries.unwrap_or(usual.max_entries),
+        max_age: settings.max_age.unwrap_or(usual.max_age),
+        max_size: settings.max_size.unwrap_or(usual.max_size),
     }
 }
 

@@ -29,11 +29,15 @@ pub(crate) struct CliError {
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hints: Vec<String>,
+    /// Where in a Dockerfile, as `FILE:LINE`.
+    pub(crate) place: Option<String>,
+    /// What went wrong in one line, where it has been said already.
+    told: String,
 }
 
 impl CliError {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new() }
+        Self { kind, message: message.into(), hints: Vec::new(), place: None, told: String::new() }
     }
 
     /// Something that the user can set right.
@@ -62,9 +66,9 @@ impl CliError {
         Self::new(Kind::Interrupted, "the build was cancelled; the steps that finished stay cached")
     }
 
-    /// A user error whose explanation has been printed already.
-    pub(crate) fn reported() -> Self {
-        Self::new(Kind::User, "")
+    /// A user error whose explanation has been printed already; `told` is what it comes down to.
+    pub(crate) fn reported(told: impl Into<String>) -> Self {
+        Self { told: told.into(), ..Self::new(Kind::User, "") }
     }
 
     /// The end of a command that kiln was to run, and that has said itself what there is to say.
@@ -81,6 +85,17 @@ impl CliError {
     pub(crate) fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// Says where in a Dockerfile it went wrong, the line counted from 1.
+    pub(crate) fn at(mut self, file: &str, line: usize) -> Self {
+        self.place = Some(format!("{file}:{line}"));
+        self
+    }
+
+    /// What went wrong in one line, whether it is still to be said or not.
+    pub(crate) fn summary(&self) -> &str {
+        if self.message.is_empty() { &self.told } else { &self.message }
     }
 
     /// Adds what to do about it.

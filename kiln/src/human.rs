@@ -1,6 +1,7 @@
 //! Sizes, times and tables as Docker prints them.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// A size in decimal units with three significant digits, such as `4.25MB` (docker/go-units `HumanSize`).
 pub(crate) fn size(bytes: u64) -> String {
@@ -37,6 +38,16 @@ pub(crate) fn duration(seconds: u64) -> String {
         (_, _, hours) if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
         (_, _, hours) if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
         (_, _, hours) => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// How long something took, such as `0.1s` or `2m  5s` (buildx).
+pub(crate) fn exact(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", time.as_secs_f64()),
+        60..3600 => format!("{}m {:2}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:2}m {:2}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
     }
 }
 
@@ -112,6 +123,14 @@ mod tests {
         ];
         for (seconds, expected) in cases {
             assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn times_are_exact() {
+        let cases = [(40, "0.0s"), (59_940, "59.9s"), (125_000, "2m  5s"), (3_671_000, "1h  1m 11s")];
+        for (milliseconds, expected) in cases {
+            assert_eq!(exact(Duration::from_millis(milliseconds)), expected);
         }
     }
 

@@ -19,6 +19,7 @@ mod differential;
 mod exporters;
 mod failing;
 mod flags;
+mod history;
 mod images;
 mod interrupted;
 mod language;

@@ -142,7 +142,7 @@ impl World {
     }
 
     /// What the store holds, as far as a failed build must not change it: every path but the database's own
-    /// files and the stat caches of contexts, and the images by name.
+    /// files, the stat caches of contexts and the history of builds, and the images by name.
     pub fn store_listing(&self) -> Vec<String> {
         let mut listing = Vec::new();
         list(self.root(), Path::new(""), &mut listing);
@@ -164,7 +164,7 @@ fn list(top: &Path, below: &Path, listing: &mut Vec<String>) {
         let entry = entry.unwrap();
         let path = below.join(entry.file_name());
         let name = path.to_string_lossy().into_owned();
-        if name.starts_with("kiln.db") || name.starts_with("contexts") || name == "tmp" {
+        if name.starts_with("kiln.db") || name.starts_with("contexts") || name == "history" || name == "tmp" {
             continue;
         }
         let metadata = entry.metadata().unwrap();

@@ -78,7 +78,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Tag(args) => tag::run(&args, environment),
         Command::Rmi(args) => rmi::run(&args, environment),
         Command::Inspect(args) => inspect::run(&args, environment),
-        Command::History(args) => history::run(&args, environment),
+        Command::History(args) => history::run(args, environment),
         Command::Version(args) => version::run(&args),
     }
 }
@@ -110,6 +110,7 @@ mod tests {
         insta::assert_snapshot!(help(&["kiln"]));
         insta::assert_snapshot!(help(&["kiln", "build"]));
         insta::assert_snapshot!(help(&["kiln", "images"]));
+        insta::assert_snapshot!(help(&["kiln", "history"]));
     }
 
     #[test]

@@ -2,44 +2,12 @@
 
 use std::time::Duration;
 
-use kiln_solver::{Digest, Hit, LogStream};
+pub(crate) use kiln_cache::history::{StepEnd as End, StepTitle as Title};
+use kiln_solver::LogStream;
 
 /// One thing that a build does, a step mostly: its number, counted from 0 in the order of appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Group(pub(crate) usize);
-
-/// What a group is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Title {
-    /// The line shown to people, such as `[build 2/4] RUN make`.
-    pub(crate) name: String,
-    /// The definition digest, where the group is a step.
-    pub(crate) digest: Option<Digest>,
-    /// The definition digests of the steps that it builds on.
-    pub(crate) inputs: Vec<Digest>,
-    /// The line of the Dockerfile on which it begins, counted from 1.
-    pub(crate) line: Option<usize>,
-}
-
-impl Title {
-    /// Of something that is no step.
-    pub(crate) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
-    }
-}
-
-/// How a group ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// It did what it should.
-    Done,
-    /// It had been done before.
-    Cached(Hit),
-    /// The build was stopped.
-    Cancelled,
-    /// It failed, for this reason.
-    Failed(String),
-}
 
 /// Shows what is told, in one style. It reads no clock and writes nothing: time since the build began comes in
 /// as an argument, text is taken out.

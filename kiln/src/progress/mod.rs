@@ -7,6 +7,7 @@ mod lines;
 mod plain;
 mod quiet;
 mod rawjson;
+mod record;
 mod steps;
 mod text;
 mod tty;
@@ -21,10 +22,13 @@ pub(crate) use steps::Steps;
 pub(crate) use text::clean;
 pub(crate) use tty::Size;
 
+use kiln_cache::history::{BuildCommand, BuildEnd};
+use kiln_cache::{Store, StoreError};
 use kiln_solver::LogStream;
 use plain::Plain;
 use quiet::Quiet;
 use rawjson::RawJson;
+use record::Record;
 use tty::Tty;
 
 use crate::error::{CliError, Kind};
@@ -66,11 +70,13 @@ pub(crate) struct Progress(Arc<Shared>);
 
 struct Shared {
     began: Instant,
+    wall: SystemTime,
     state: Mutex<State>,
 }
 
 struct State {
     display: Box<dyn Display>,
+    record: Record,
     /// How many groups have begun.
     groups: usize,
     ticking: Ticking,
@@ -88,9 +94,10 @@ enum Ticking {
 impl Progress {
     /// A display that shows nothing yet.
     pub(crate) fn new(style: Style, colour: bool) -> Self {
-        let display = style.display(colour, SystemTime::now());
-        let state = State { display, groups: 0, ticking: Ticking::Forbidden };
-        Self(Arc::new(Shared { began: Instant::now(), state: Mutex::new(state) }))
+        let wall = SystemTime::now();
+        let display = style.display(colour, wall);
+        let state = State { display, record: Record::Early(Vec::new()), groups: 0, ticking: Ticking::Forbidden };
+        Self(Arc::new(Shared { began: Instant::now(), wall, state: Mutex::new(state) }))
     }
 
     /// From now on the process may have more than one thread, and what is held back is shown once its time has
@@ -103,11 +110,29 @@ impl Progress {
         self.start_ticking(&mut state);
     }
 
+    /// Has what happened so far, and from now on, written down as a build of the store's history.
+    pub(crate) fn record(&self, store: &Store, command: &BuildCommand) -> Result<(), StoreError> {
+        let recorder = store.record_build(self.0.wall, command)?;
+        self.state().record.open(recorder);
+        Ok(())
+    }
+
+    /// Whether it is written down.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.state().record.is_open()
+    }
+
+    /// The build that is written down ends.
+    pub(crate) fn conclude(&self, end: &BuildEnd) -> Result<(), StoreError> {
+        self.state().record.close(self.0.began.elapsed(), end)
+    }
+
     /// Something begins.
     pub(crate) fn start(&self, title: &Title) -> Group {
         self.with(|state, now| {
             let group = Group(state.groups);
             state.groups += 1;
+            state.record.start(now, group, title);
             state.display.start(now, group, title);
             group
         })
@@ -115,12 +140,18 @@ impl Progress {
 
     /// One line about it.
     pub(crate) fn note(&self, group: Group, note: &str) {
-        self.with(|state, now| state.display.note(now, group, note));
+        self.with(|state, now| {
+            state.record.note(now, group, note);
+            state.display.note(now, group, note);
+        });
     }
 
     /// It ends.
     pub(crate) fn end(&self, group: Group, end: &End) {
-        self.with(|state, now| state.display.end(now, group, end));
+        self.with(|state, now| {
+            state.record.end(now, group, end);
+            state.display.end(now, group, end);
+        });
     }
 
     /// Runs `work` as a group of its own.
@@ -142,7 +173,10 @@ impl Progress {
     }
 
     fn output(&self, group: Group, stream: LogStream, bytes: &[u8]) {
-        self.with(|state, now| state.display.output(now, group, stream, bytes));
+        self.with(|state, now| {
+            state.record.output(now, group, stream, bytes);
+            state.display.output(now, group, stream, bytes);
+        });
     }
 
     fn tail(&self, group: Group) -> Vec<String> {

@@ -122,7 +122,11 @@ impl Builder<'_> {
         let answer = if call.is_json { call_json::check(&checked, file)? } else { call_text::check(&checked, file) };
         terminal::print(&answer)?;
         let has_findings = !checked.report.findings.is_empty() && !call.ignore_status;
-        if has_findings || !checked.errors.is_empty() { Err(CliError::reported()) } else { Ok(()) }
+        if has_findings || !checked.errors.is_empty() {
+            Err(CliError::reported("the Dockerfile could be better"))
+        } else {
+            Ok(())
+        }
     }
 
     fn checked(&self, file: &SourceFile, parsed: &Parsed) -> Result<Checked, CliError> {

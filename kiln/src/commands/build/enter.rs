@@ -32,7 +32,7 @@ pub(in crate::commands) fn enter(
     let image = image_of(&args);
     // No context is read for an image.
     let args = if image.is_some() { Args { path: PathBuf::from("/"), ..args } } else { args };
-    super::with_builder(args, environment, |builder| match &image {
+    super::with_builder(args, environment, super::InHistory::Left, |builder| match &image {
         Some(image) => builder.enter_image(image, words),
         None => builder.enter_stage(words),
     })

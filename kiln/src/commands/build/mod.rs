@@ -14,11 +14,12 @@ mod explain;
 mod export;
 mod glue;
 mod output;
+mod record;
 mod remote;
 mod request;
 mod sources;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,14 +34,14 @@ use kiln_frontend::checks::KnownBases;
 use kiln_image::{Credentials, Images, Patience, Pull};
 use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
-use kiln_solver::{Cancel, Layer, Operation, Output, SolveError, Source, solve};
+use kiln_solver::{Cancel, Digest, Layer, Operation, Output, SolveError, Source, solve};
 
 pub(crate) use args::Args;
 pub(super) use enter::enter;
 pub(super) use request::parse_tag;
 
 use crate::diagnostics::{self, SourceFile};
-use crate::environment::Environment;
+use crate::environment::{Environment, history_limits};
 use crate::error::{self, CliError, Kind};
 use crate::failure;
 use crate::local::image_error;
@@ -56,25 +57,41 @@ const MAIN_CONTEXT: &str = "context";
 
 /// Builds what the flags ask for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
-    with_builder(args, environment, |builder| builder.run())
+    with_builder(args, environment, InHistory::Kept, |builder| builder.run())
+}
+
+/// Whether what is done is kept in the history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InHistory {
+    /// It is.
+    Kept,
+    /// It is no build.
+    Left,
 }
 
 fn with_builder<T>(
     args: Args,
     environment: &Environment,
+    in_history: InHistory,
     work: impl FnOnce(&Builder<'_>) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let mut request = Request::new(args, environment, &|name| std::env::var_os(name))?;
+    request.is_recorded &= in_history == InHistory::Kept;
     export::check_stdout(&request.outputs)?;
     if request.shell_on_error {
         enter::console_for("`--on-error=shell`")?;
     }
     let progress = Progress::new(request.style, environment.colour);
+    let mut image = None;
     let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
-        let begun = RefCell::new(begun);
-        work(&Builder { request: &request, environment, progress: &progress, begun })
+        let (begun, made) = (RefCell::new(begun), Cell::new(None));
+        let builder = Builder { request: &request, environment, progress: &progress, begun, made };
+        let result = work(&builder);
+        image = builder.made.get();
+        result
     });
     progress.finish();
+    record::finish(&progress, result.as_ref().map(|_| image), &request, environment);
     result
 }
 
@@ -85,6 +102,8 @@ struct Builder<'a> {
     progress: &'a Progress,
     /// Where fetching the context was the beginning.
     begun: RefCell<Option<Work>>,
+    /// The ID of the image that was built.
+    made: Cell<Option<Digest>>,
 }
 
 /// What came of a build.
@@ -143,6 +162,8 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
         terminal::warn(&message, environment.colour);
     }
     progress.keep_up();
+    record::begin(progress, &session.store, request, environment);
+    session.store.prune_builds_in_background(history_limits(&configuration));
     let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
@@ -166,8 +187,10 @@ impl Builder<'_> {
         let Built { file, build, warnings, layers, explanation, executor, work } =
             self.build_dockerfile(file, parsed)?;
         drop(executor);
-        self.finish(&build, &layers, &work)
+        let image = self
+            .finish(&build, &layers, &work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
+        self.made.set(Some(image));
         self.list_warnings(&warnings, &file);
         self.tell(&explanation)
     }
@@ -197,12 +220,11 @@ impl Builder<'_> {
     fn refuse(&self, findings: &[Diagnostic], file: &SourceFile) -> Result<(), CliError> {
         let is_error = |finding: &&Diagnostic| finding.severity == Severity::Error;
         let errors: Vec<Diagnostic> = findings.iter().filter(is_error).cloned().collect();
-        if errors.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = errors.first() else { return Ok(()) };
         self.progress.finish();
         terminal::say(&diagnostics::render(&errors, file, self.environment.colour));
-        Err(CliError::reported())
+        let line = first.span.map_or(1, |span| failure::line_of(&file.text, span.start));
+        Err(CliError::reported(&first.message).at(&file.name, line))
     }
 
     /// Lists warnings, a line for each.
@@ -407,11 +429,14 @@ impl Builder<'_> {
         }
         terminal::say(&report);
         let mut error = CliError::user(failure::describe(step, &failed.error));
+        if let Some(span) = step.metadata.span {
+            error = error.at(&file.name, failure::line_of(&file.text, span.start));
+        }
         error.hints = failure::hints(step, &failed.error);
         error
     }
 
-    fn finish(&self, build: &Build, layers: &[Layer], work: &Work) -> Result<(), CliError> {
+    fn finish(&self, build: &Build, layers: &[Layer], work: &Work) -> Result<Digest, CliError> {
         let request = self.request;
         let fixed = request.source_date_epoch;
         let image = kiln_image::assemble(&work.session.store, &build.image, layers, fixed)
@@ -435,7 +460,7 @@ impl Builder<'_> {
         if request.print_id {
             terminal::print(&format!("{}\n", image.id))?;
         }
-        Ok(())
+        Ok(image.id)
     }
 }
 

@@ -76,11 +76,20 @@ impl RemoteContext {
     pub(super) fn title(&self, what: &str) -> String {
         match self {
             Self::Stdin => format!("[{what}] load build context from standard input"),
+            Self::Git(_) => format!("[{what}] load git source {}", self.place()),
+            Self::Http(_) => format!("[{what}] load remote build context {}", self.place()),
+        }
+    }
+
+    /// Where it comes from, without passwords.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::Stdin => "-".to_owned(),
             Self::Git(git) => {
                 let reference = git.reference.as_ref().map(|reference| format!("#{reference}")).unwrap_or_default();
-                format!("[{what}] load git source {}{reference}", shown(&git.remote))
+                format!("{}{reference}", shown(&git.remote))
             }
-            Self::Http(http) => format!("[{what}] load remote build context {}", shown(&http.url)),
+            Self::Http(http) => shown(&http.url),
         }
     }
 }

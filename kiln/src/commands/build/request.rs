@@ -10,7 +10,7 @@ use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
 use super::args::{Args, OnError, ProgressStyle};
-use super::call::Call;
+use super::call::{Call, Method};
 use super::explain::Form;
 use super::output::Output;
 use super::remote::RemoteContext;
@@ -49,6 +49,8 @@ pub(super) struct Request {
     pub(super) shell_on_error: bool,
     /// What to tell instead of building.
     pub(super) call: Call,
+    /// Whether this goes into the history.
+    pub(super) is_recorded: bool,
 }
 
 /// Where the Dockerfile comes from.
@@ -133,7 +135,10 @@ impl Request {
         let build_args = parse_build_args(&args.build_args, variable)?;
         let epoch = build_args.get("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
         let epoch = epoch.map(|value| parse_epoch(OsStr::new(value))).transpose()?;
+        let call = Call::parse(if args.check { "check" } else { &args.call })?;
         Ok(Self {
+            is_recorded: call.method == Method::Build,
+            call,
             source_date_epoch: epoch.or(environment.source_date_epoch),
             dockerfile: match args.file.clone() {
                 Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
@@ -157,7 +162,6 @@ impl Request {
             print_id: args.quiet,
             style,
             shell_on_error: args.on_error == Some(OnError::Shell),
-            call: Call::parse(if args.check { "check" } else { &args.call })?,
         })
     }
 }

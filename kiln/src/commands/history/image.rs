@@ -1,4 +1,4 @@
-//! `kiln history`
+//! `kiln history image`, and `kiln history IMAGE`
 
 use std::time::SystemTime;
 
@@ -20,15 +20,15 @@ const MISSING: &str = "<missing>";
 pub(super) struct Args {
     /// The image, by name or ID
     #[arg(value_name = "IMAGE")]
-    image: String,
+    pub(super) image: String,
 
     /// Print IDs alone
     #[arg(short, long)]
-    quiet: bool,
+    pub(super) quiet: bool,
 
     /// Cut nothing short
     #[arg(long)]
-    no_trunc: bool,
+    pub(super) no_trunc: bool,
 }
 
 /// Prints them.

@@ -1,0 +1,238 @@
+//! `kiln history inspect`
+
+use std::fmt::Write as _;
+
+use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd, StepRecord};
+use kiln_image::spec;
+use kiln_solver::{Digest, Hit};
+use serde::Serialize;
+
+use super::{build_error, counts, find, name, status};
+use crate::environment::Environment;
+use crate::error::CliError;
+use crate::progress::clean;
+use crate::session::Session;
+use crate::{human, terminal};
+
+/// Show a build: what was asked for, how it ended, and its steps
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The build, by the beginning of its ID or as `^N`, the build N before the last [default: the last one]
+    #[arg(value_name = "BUILD")]
+    build: Option<String>,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Pretty, value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Pretty,
+    Json,
+}
+
+/// Prints it.
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let store = Session::open(environment)?.store;
+    let id = find(&store, args.build.as_deref())?;
+    let build = store.build(&id).map_err(|error| build_error(&error))?;
+    terminal::print(&match args.format {
+        Format::Pretty => pretty(&build),
+        Format::Json => json(&build),
+    })
+}
+
+fn pretty(build: &BuildRecord) -> String {
+    let command = &build.command;
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{:<14}{}", format!("{label}:"), clean(value));
+        }
+    };
+    line("Name", &name(build));
+    line("ID", &build.id);
+    line("Context", &command.context);
+    line("Dockerfile", &command.dockerfile);
+    line("Target", command.target.as_deref().unwrap_or_default());
+    line("Platform", &command.platform);
+    line("Tags", &command.tags.join(", "));
+    for (name, value) in &command.build_args {
+        line("Build arg", &format!("{name}={value}"));
+    }
+    line("Started", &spec::format_time(build.began));
+    line("Duration", &human::exact(build.duration));
+    line("Status", status(build));
+    match &build.status {
+        BuildStatus::Ended(BuildEnd::Failed { error, place }) => {
+            line("Error", error);
+            line("Place", place.as_deref().unwrap_or_default());
+        }
+        BuildStatus::Ended(BuildEnd::Completed { image: Some(image) }) => line("Image", &image.to_string()),
+        _ => {}
+    }
+    let (total, completed, cached) = counts(build);
+    let percent = (cached * 100).checked_div(total).unwrap_or(0);
+    line("Build steps", &format!("{completed}/{total} ({percent}% cached)"));
+    text.push('\n');
+    text.push_str(&steps(build));
+    text
+}
+
+fn steps(build: &BuildRecord) -> String {
+    let row = |(number, step): (usize, &StepRecord)| {
+        vec![
+            format!("#{}", number + 1),
+            clean(&step.title.name),
+            outcome(step).0.to_owned(),
+            outcome(step).1.unwrap_or_default().to_owned(),
+            step.ended.as_ref().map_or_else(|| "-".to_owned(), |(end, _)| human::exact(end.saturating_sub(step.began))),
+        ]
+    };
+    let rows: Vec<_> = build.steps.iter().enumerate().map(row).collect();
+    human::table(&["STEP", "NAME", "STATUS", "CACHE KEY", "DURATION"], &rows)
+}
+
+/// How a step ended, and which key it was found under.
+fn outcome(step: &StepRecord) -> (&'static str, Option<&'static str>) {
+    match step.ended.as_ref().map(|(_, end)| end) {
+        None => ("unfinished", None),
+        Some(StepEnd::Done) => ("done", None),
+        Some(StepEnd::Cancelled) => ("canceled", None),
+        Some(StepEnd::Failed(_)) => ("error", None),
+        Some(StepEnd::Cached(hit)) => ("cached", Some(key(*hit))),
+    }
+}
+
+fn key(hit: Hit) -> &'static str {
+    match hit {
+        Hit::Definition => "definition",
+        Hit::Content => "content",
+        Hit::Observed => "observations",
+        Hit::Unneeded => "not needed",
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected<'a> {
+    name: String,
+    #[serde(rename = "Ref")]
+    id: &'a str,
+    context: &'a str,
+    dockerfile: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    platform: &'a str,
+    tags: &'a [String],
+    build_args: Vec<NameValue<'a>>,
+    started_at: String,
+    /// In nanoseconds, as Go prints a duration.
+    duration: u64,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<InspectedError<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Digest>,
+    num_completed_steps: usize,
+    num_total_steps: usize,
+    num_cached_steps: usize,
+    steps: Vec<InspectedStep<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NameValue<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedError<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedStep<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    started_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<String>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_key: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+fn json(build: &BuildRecord) -> String {
+    let command = &build.command;
+    let (num_total_steps, num_completed_steps, num_cached_steps) = counts(build);
+    let (error, image) = match &build.status {
+        BuildStatus::Ended(BuildEnd::Failed { error, place }) => {
+            (Some(InspectedError { message: error, place: place.as_deref() }), None)
+        }
+        BuildStatus::Ended(BuildEnd::Completed { image }) => (None, *image),
+        _ => (None, None),
+    };
+    let inspected = Inspected {
+        name: name(build),
+        id: &build.id,
+        context: &command.context,
+        dockerfile: &command.dockerfile,
+        target: command.target.as_deref(),
+        platform: &command.platform,
+        tags: &command.tags,
+        build_args: command.build_args.iter().map(|(name, value)| NameValue { name, value }).collect(),
+        started_at: spec::format_time(build.began),
+        duration: u64::try_from(build.duration.as_nanos()).unwrap_or(u64::MAX),
+        status: status(build),
+        error,
+        image,
+        num_completed_steps,
+        num_total_steps,
+        num_cached_steps,
+        steps: build.steps.iter().map(|step| step_json(build, step)).collect(),
+    };
+    // Maps with keys that are no text, which this has none of, are all that can fail.
+    serde_json::to_string_pretty(&inspected).map(|text| text + "\n").unwrap_or_default()
+}
+
+fn step_json<'a>(build: &BuildRecord, step: &'a StepRecord) -> InspectedStep<'a> {
+    let time = |after| spec::format_time(build.began.checked_add(after).unwrap_or(build.began));
+    let (status, cache_key) = outcome(step);
+    InspectedStep {
+        name: &step.title.name,
+        digest: step.title.digest,
+        line: step.title.line,
+        started_at: time(step.began),
+        completed_at: step.ended.as_ref().map(|(end, _)| time(*end)),
+        status,
+        cache_key,
+        error: match &step.ended {
+            Some((_, StepEnd::Failed(error))) => Some(error),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn a_build_is_told_whole() {
+        insta::assert_snapshot!(pretty(&sample()));
+        insta::assert_snapshot!(json(&sample()));
+    }
+}

@@ -1,0 +1,137 @@
+//! `kiln history`: what is known of the builds of the past.
+
+use kiln_tests::World;
+use rustix::process::Signal;
+
+/// The builds of a world, the last one first.
+fn builds(world: &World) -> Vec<serde_json::Value> {
+    let text = world.kiln(["history", "ls", "--format=json"]).succeeds().stdout_text();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn inspect(world: &World, build: &str) -> serde_json::Value {
+    let text = world.kiln(["history", "inspect", build, "--format=json"]).succeeds().stdout_text();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The status and the key of the step whose name has this in it.
+fn step(build: &serde_json::Value, name: &str) -> (String, String) {
+    let steps = build["Steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["Name"].as_str().unwrap().contains(name)).expect(name);
+    let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+    (text("Status"), text("CacheKey"))
+}
+
+#[test]
+fn builds_are_kept_with_all_that_they_printed() {
+    let world = World::new();
+    assert_eq!(world.kiln(["history"]).succeeds().stdout_text().lines().count(), 1);
+    world.kiln(["history", "logs"]).fails().says("no build in the history yet");
+    let dockerfile = "FROM busybox AS one\nARG A\nRUN echo out; echo err >&2; printf '\\377\\033[2Jlast'\n";
+    let project = world.project(&[("Dockerfile", dockerfile)]);
+    let args = ["-t", "app:1", "--target", "one", "--build-arg", "A=b", "--build-arg", "HTTP_PROXY=http://u:pw@p"];
+    let live = world.build(&project).args(args).succeeds();
+    world.build(&project).args(args).succeeds().all_cached();
+
+    let listed = builds(&world);
+    assert_eq!(listed.iter().map(|build| build["status"].as_str().unwrap()).collect::<Vec<_>>(), ["Completed"; 2]);
+    assert_eq!(listed[0]["total_steps"], listed[0]["completed_steps"]);
+    let table = world.kiln(["history"]).succeeds().stdout_text();
+    assert!(table.starts_with("BUILD ID") && table.lines().count() == 3, "{table}");
+    let id = listed[1]["ref"].as_str().unwrap();
+    assert_eq!(world.kiln(["history", "-q"]).succeeds().stdout_text().lines().nth(1), Some(id));
+
+    let first = inspect(&world, "^1");
+    assert_eq!(first, inspect(&world, &id[..12]));
+    assert_eq!(
+        (&first["Target"], &first["Tags"][0], &first["Status"]),
+        (&"one".into(), &"app:1".into(), &"Completed".into())
+    );
+    assert_eq!(first["Context"], project.path().to_str().unwrap());
+    assert_eq!(first["BuildArgs"], serde_json::json!([{ "Name": "A", "Value": "b" }]), "a proxy may hold a password");
+    assert_eq!(step(&first, "RUN echo"), ("done".into(), "".into()));
+    assert_eq!(step(&inspect(&world, "^0"), "RUN echo"), ("cached".into(), "definition".into()));
+    assert!(first["Image"].as_str().unwrap().starts_with("sha256:"));
+    world
+        .kiln(["history", "inspect"])
+        .succeeds()
+        .stdout_text()
+        .lines()
+        .find(|line| line.starts_with("Build steps:"))
+        .unwrap();
+
+    let logs = world.kiln(["history", "logs", id]).succeeds().stdout_text();
+    assert_eq!(logs.trim_end(), live.stderr.trim_end());
+    let raw = world.kiln(["history", "logs", "--raw", id]).succeeds().stdout;
+    // Each stream in its own order, whatever became of theirs.
+    let raw = String::from_utf8_lossy(&raw).replace("err\n", "");
+    assert_eq!(raw, "out\n\u{fffd}\x1b[2Jlast");
+    let json = world.kiln(["history", "logs", "--progress=rawjson", id]).succeeds().stdout_text();
+    assert!(
+        json.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()) && json.contains("\"logs\"")
+    );
+
+    world.kiln(["history", "rm", id]).succeeds();
+    world.kiln(["history", "inspect", id]).fails().says("no build");
+    assert_eq!(builds(&world).len(), 1);
+    world.kiln(["history", "rm", "--all"]).succeeds();
+    assert!(builds(&world).is_empty());
+    assert!(world.kiln(["history", "image", "app:1"]).succeeds().stdout_text().contains("RUN"));
+    assert!(world.kiln(["history", "app:1", "-q"]).succeeds().stdout_text().contains("<missing>"));
+}
+
+#[test]
+fn builds_that_fail_say_where() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN true\nRUN echo gone wrong; false\n")]);
+    world.build(&project).fails();
+    let failed = inspect(&world, "^0");
+    assert_eq!((&failed["Status"], &failed["Error"]["Place"]), (&"Error".into(), &"Dockerfile:3".into()));
+    assert!(failed["Error"]["Message"].as_str().unwrap().contains("exit code: 1"));
+    assert_eq!(step(&failed, "RUN echo gone").0, "error");
+    project.write("Dockerfile", "FROM busybox\nRUNN true\n");
+    world.build(&project).fails();
+    let refused = inspect(&world, "^0");
+    assert_eq!((&refused["Status"], &refused["Error"]["Place"]), (&"Error".into(), &"Dockerfile:2".into()));
+    assert!(!refused["Error"]["Message"].as_str().unwrap().is_empty());
+    world.build(&project).args(["--check"]).run();
+    assert_eq!(builds(&world).len(), 2, "a check is no build");
+}
+
+#[test]
+fn stopped_and_killed_builds_are_told_apart() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo began-$((1+1)); sleep 1000\n")]);
+    for (signal, status) in [(Signal::INT, "Canceled"), (Signal::KILL, "Interrupted")] {
+        let mut running = world.build(&project).start();
+        running.wait_for(" began-2");
+        assert_eq!(builds(&world)[0]["status"], "Running");
+        let id = builds(&world)[0]["ref"].as_str().unwrap().to_owned();
+        world.kiln(["history", "rm", &id]).fails().says("still running");
+        running.signal(signal);
+        running.finish();
+        let build = inspect(&world, &id);
+        assert_eq!(build["Status"], status);
+        let expected = if signal == Signal::INT { "canceled" } else { "unfinished" };
+        assert_eq!(step(&build, "RUN echo began").0, expected);
+        assert!(world.kiln(["history", "logs", &id]).succeeds().stdout_text().contains(" began-2"));
+    }
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let world = World::new();
+    let registry = std::fs::read_to_string(world.path().join("kiln.toml")).unwrap();
+    world.configure(&format!("{registry}\n[history]\nmax-entries = 2\nmax-age = 0\n"));
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    for _ in 0..5 {
+        // The next look is due at once, not a minute later.
+        let _ = std::fs::remove_file(world.root().join("history/pruned"));
+        world.build(&project).succeeds();
+    }
+    // Pruning goes on beside the build and ends with it: what it did not reach it takes the next time.
+    let count = builds(&world).len();
+    assert!((2..5).contains(&count), "{count}");
+    world.configure(&format!("{registry}\n[history]\nmax-age = \"soon\"\n"));
+    world.build(&project).fails().says("max-age");
+}
