@@ -109,6 +109,7 @@ fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> 
         upper: &spec.root.upper,
         work: &work,
         user_attributes: house.user_namespace,
+        devices: spec.insecure,
     };
     overlay.mount(&house.stub)
 }

@@ -128,6 +128,7 @@ impl Stager<'_> {
             upper: &tree.upper,
             work: &WorkDirectories::below(&tree.work).overlay,
             user_attributes: self.request.house.user_namespace,
+            devices: self.request.spec.insecure,
         };
         let whole = overlay.mount(self.stage())?;
         let part = if is_whole(selector) {

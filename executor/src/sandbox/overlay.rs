@@ -22,6 +22,8 @@ pub(super) struct Overlay<'a> {
     pub(super) work: &'a Path,
     /// Whether marks are in `user.*` attributes.
     pub(super) user_attributes: bool,
+    /// Whether device nodes in it can be opened. A capability lets a command make the node of any disk.
+    pub(super) devices: bool,
 }
 
 /// `volatile`: unmounting need not wait for the disk. The others: layers must not depend on what lies below
@@ -42,11 +44,15 @@ impl Overlay<'_> {
         }
     }
 
+    fn attributes(&self) -> MountAttrFlags {
+        if self.devices { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_NODEV }
+    }
+
     fn mount_new(&self, target: &Path) -> Result<OwnedFd, Failure> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
         self.configure(context.as_fd()).map_err(|(what, error)| self.failure(&explain(&what, &context), error))?;
         let mount = fsconfig_create(&context)
-            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()))
+            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes()))
             .map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
         super::system::attach_at(&mount, CWD, target)
             .map_err(|error| self.failure(&target.to_string_lossy(), error))?;
@@ -101,7 +107,8 @@ impl Overlay<'_> {
         let lowers: Vec<String> = lowers.iter().map(name).collect();
         let _ = write!(options, "upperdir={},workdir={},lowerdir={}", name(&upper), name(&work), lowers.join(":"));
         let options = std::ffi::CString::new(options).map_err(|_| self.failure("overlayfs options", Errno::INVAL))?;
-        rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
+        let flags = if self.devices { MountFlags::empty() } else { MountFlags::NODEV };
+        rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
             .and_then(|()| open(target))
             .map_err(|error| self.failure(&format!("overlayfs at {}", target.display()), error))
     }
@@ -174,10 +181,12 @@ mod tests {
                 fs::write(at("c,d/high"), "high").unwrap();
                 let (low, high, upper, work) = (at("a:b"), at("c,d"), at("upper"), at("work"));
                 let lowers: Vec<&Path> = vec![&high, &low];
-                let overlay = Overlay { lowers, upper: &upper, work: &work, user_attributes: false };
+                let overlay = Overlay { lowers, upper: &upper, work: &work, user_attributes: false, devices: false };
                 let root = if old { overlay.mount_old(&at("target")) } else { overlay.mount_new(&at("target")) };
                 let root = root.map_err(|failure| failure.what).unwrap();
                 rustix::fs::openat(&root, "high", OFlags::PATH, Mode::empty()).unwrap();
+                let flags = rustix::fs::statvfs(at("target")).unwrap().f_flag;
+                assert!(flags.contains(rustix::fs::StatVfsMountFlags::NODEV));
                 assert_eq!(fs::read_to_string(at("target/low")).unwrap(), "low");
                 fs::write(at("target/new"), "new").unwrap();
                 assert_eq!(fs::read_to_string(at("upper/new")).unwrap(), "new");

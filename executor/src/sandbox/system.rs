@@ -68,7 +68,7 @@ pub(super) fn mount(points: &Points, house: &House, own_network: bool, insecure:
         filesystem("sysfs", &[], attributes).map_err(failed(Phase::System, "/sys"))?
     };
     attach(&sys, &points.sys).map_err(failed(Phase::System, "/sys"))?;
-    let dev = mount_dev(&points.dev, house)?;
+    let dev = mount_dev(&points.dev, house, insecure)?;
     if insecure {
         return if house.user_namespace { Ok(()) } else { devices::add_insecure(&dev) };
     }
@@ -108,7 +108,7 @@ pub(super) fn attach_at(mount: &OwnedFd, directory: impl AsFd, path: &Path) -> R
     move_mount(mount, "", directory, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_dev(point: &OwnedFd, house: &House) -> Result<OwnedFd, Failure> {
+fn mount_dev(point: &OwnedFd, house: &House, insecure: bool) -> Result<OwnedFd, Failure> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)
         .map_err(failed(Phase::System, "/dev"))?;
@@ -117,10 +117,14 @@ fn mount_dev(point: &OwnedFd, house: &House) -> Result<OwnedFd, Failure> {
         let made = if house.user_namespace {
             bind_device(&dev, name)
         } else {
-            let device = rustix::fs::makedev(major, minor);
-            rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
+            make_device(&dev, name, (major, minor), insecure)
         };
         made.map_err(failed(Phase::System, format!("/dev/{name}")))?;
+    }
+    if !insecure {
+        // What a command makes here itself is no device.
+        sys::set_mount_attributes(dev.as_fd(), u64::from(MountAttrFlags::MOUNT_ATTR_NODEV.bits()), false)
+            .map_err(failed(Phase::System, "/dev"))?;
     }
     for (name, target) in LINKS {
         rustix::fs::symlinkat(target, &dev, name).map_err(failed(Phase::System, format!("/dev/{name}")))?;
@@ -145,6 +149,13 @@ fn mount_below(
 ) -> Result<(), Errno> {
     rustix::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
     attach(&filesystem(kind, options, attributes)?, &child(dev, name)?)
+}
+
+/// A device that works where no others do has a mount of its own.
+fn make_device(dev: &OwnedFd, name: &str, (major, minor): (u32, u32), among_others: bool) -> Result<(), Errno> {
+    let device = rustix::fs::makedev(major, minor);
+    rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)?;
+    if among_others { Ok(()) } else { attach(&clone_tree(dev, name, false)?, &child(dev, name)?) }
 }
 
 /// No device can be made in a user namespace; the machine's own is shown instead.

@@ -14,6 +14,7 @@
 )]
 
 mod cases;
+mod escapes;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 mod groups;
@@ -96,17 +97,26 @@ fn run_cases(identity: &Identity, groups: Option<String>, filters: &[&str]) -> (
         Identity::NestedRoot => "nested",
     };
     let (mut passed, mut failed) = (0, 0);
-    let world = World::new(identity.clone()).in_groups(groups);
-    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
-    for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()) {
-        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
-            continue;
-        }
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let mut run = |name: &str, case: &dyn Fn()| {
         let start = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| case(&world)));
+        let outcome = catch_unwind(AssertUnwindSafe(case));
         let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!("test {mode}::{name} ... {verdict} ({} ms)", start.elapsed().as_millis());
         if outcome.is_ok() { passed += 1 } else { failed += 1 }
+    };
+    let world = World::new(identity.clone()).in_groups(groups);
+    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
+    for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()).filter(|(name, _)| chosen(name)) {
+        run(name, &|| case(&world));
+    }
+    let mut ground = None;
+    for (theme, attempt) in escapes::all() {
+        let name = format!("escapes::{theme}::{}", attempt.name);
+        if chosen(&name) {
+            let ground = ground.get_or_insert_with(|| escapes::Ground::new(&world));
+            run(&name, &|| ground.make(attempt));
+        }
     }
     (passed, failed)
 }
