@@ -1,7 +1,7 @@
 //! Go's duration syntax (`time.ParseDuration`), which the times of `HEALTHCHECK` are written in.
 
 /// The nanoseconds of `1h30m`, `1.5s`, `100ms`; `None` where the text is none or too long a time.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -47,6 +47,7 @@ mod workdir;
 
 pub use build::Build;
 pub use csv::fields as csv_fields;
+pub use duration::parse as parse_duration;
 pub use lowering::lower;
 pub use options::{Entitlement, NamedContext, Options};
 pub use remote::{GitReference, Remote, parse as parse_remote};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::explain::Form;
+use super::run::RunArgs;
 
 /// Build an image from a Dockerfile
 ///
@@ -92,6 +93,9 @@ pub(crate) struct Args {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
     pub(super) progress: ProgressStyle,
+
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 /// The values of `--on-error`.

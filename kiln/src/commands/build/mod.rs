@@ -17,6 +17,7 @@ mod output;
 mod record;
 mod remote;
 mod request;
+mod run;
 mod sources;
 
 use std::cell::{Cell, RefCell};
@@ -302,7 +303,11 @@ impl Builder<'_> {
             build_platform: kiln_solver::Platform::host(),
             no_cache: request.no_cache,
             contexts: request.contexts.iter().map(context).collect(),
-            ..kiln_frontend::Options::new(request.platform.clone())
+            entitlements: request.run.entitlements.clone(),
+            network: request.run.network,
+            hosts: request.run.hosts.clone(),
+            limits: kiln_solver::Limits { ulimits: request.run.ulimits.clone(), cgroup_parent: None },
+            shm_size: request.run.shm_size,
         }
     }
 
@@ -360,8 +365,11 @@ impl Builder<'_> {
             sandbox: Arc::new(sandbox),
             created: self.request.source_date_epoch,
         });
-        let executor =
-            executor.with_environment(build.proxy_env.clone()).with_remote(remote::settings(self.environment));
+        let executor = executor
+            .with_environment(build.proxy_env.clone())
+            .with_remote(remote::settings(self.environment))
+            .with_limits(self.request.run.limits.clone())
+            .map_err(|error| CliError::from_error(Kind::Environment, &error))?;
         Ok(if self.request.shell_on_error { executor.keeping_failed() } else { executor })
     }
 

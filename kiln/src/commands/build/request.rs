@@ -14,6 +14,7 @@ use super::call::{Call, Method};
 use super::explain::Form;
 use super::output::Output;
 use super::remote::RemoteContext;
+use super::run::RunRequest;
 use super::sources;
 use crate::environment::{Environment, parse_epoch};
 use crate::error::{self, CliError, Kind};
@@ -51,6 +52,8 @@ pub(super) struct Request {
     pub(super) call: Call,
     /// Whether this goes into the history.
     pub(super) is_recorded: bool,
+    /// What commands get.
+    pub(super) run: RunRequest,
 }
 
 /// Where the Dockerfile comes from.
@@ -162,6 +165,7 @@ impl Request {
             print_id: args.quiet,
             style,
             shell_on_error: args.on_error == Some(OnError::Shell),
+            run: RunRequest::new(args.run, variable)?,
         })
     }
 }
