@@ -2,19 +2,23 @@
 
 pub(crate) mod container;
 pub(crate) mod limits;
+mod mounts;
 pub(crate) mod user;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
-use kiln_solver::{self as solver, Exec, Job, Layer, LogStream, MountKind, Origin, Output, Security, StepError};
+use kiln_solver::{
+    self as solver, Cancel, Digest, Exec, Job, Layer, LogStream, Mount, MountKind, Origin, Output, Security, StepError,
+};
 
-use crate::Executor;
 use crate::cgroup::{CgroupError, MemoryKill};
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
+use crate::{Executor, paths};
 
 use limits::LimitError;
+use mounts::{MountError, Mounted};
 use user::{Account, UserError};
 
 /// Why a command could not be run.
@@ -35,6 +39,9 @@ pub(crate) enum ExecError {
     /// It could not get control groups of its own.
     #[error(transparent)]
     Groups(#[from] CgroupError),
+    /// What it mounts cannot be had.
+    #[error(transparent)]
+    Mounts(#[from] MountError),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(SandboxError),
@@ -46,7 +53,7 @@ pub(crate) enum ExecError {
 impl From<ExecError> for StepError {
     fn from(error: ExecError) -> Self {
         match error {
-            ExecError::Sandbox(SandboxError::Cancelled) => Self::Cancelled,
+            ExecError::Sandbox(SandboxError::Cancelled) | ExecError::Mounts(MountError::Cancelled) => Self::Cancelled,
             ExecError::Sandbox(SandboxError::TimedOut(time)) => Self::TimedOut(time),
             other => Self::other(other),
         }
@@ -63,13 +70,41 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
         }
         return Err(error);
     }
-    if exec.mounts.iter().all(|mount| mount.output.is_none()) {
-        return Ok(Vec::new());
+    let Prepared { spec, draft, mounted } = prepared;
+    // Others may have the locks of cache mounts now.
+    drop(spec);
+    let mut outputs = mounted.commit(executor).map_err(ExecError::Mounts)?;
+    if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
+        let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
+        let mut layers = root_layers(job, exec)?.to_vec();
+        layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
+        outputs.insert(output, Output::Layers(layers));
     }
-    let layer = prepared.draft.commit(executor.created()).map_err(ExecError::Store)?;
-    let mut layers = root_layers(job, exec)?.to_vec();
-    layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
-    Ok(vec![Output::Layers(layers)])
+    Ok(outputs.into_values().collect())
+}
+
+/// The digest of what a command sees of an input, if it sees no more of it than mounts show.
+pub(crate) fn mounted_content(
+    executor: &Executor,
+    exec: &Exec,
+    input: usize,
+    output: &Output,
+    cancel: &Cancel,
+) -> Result<Option<Digest>, StepError> {
+    let mounts = match mounts::selectors_of(exec, input) {
+        // The whole of a tree has a name that nothing needs to be looked at for.
+        Some(mounts) if matches!(output, Output::Local(_)) || mounts.iter().all(|(part, _)| !is_whole(part)) => mounts,
+        _ => return Ok(None),
+    };
+    if mounts.is_empty() {
+        return Ok(None);
+    }
+    let tree = executor.tree(output, cancel)?;
+    Ok(Some(mounts::seen(&tree, &mounts, cancel).map_err(ExecError::Mounts)?))
+}
+
+fn is_whole(selector: &str) -> bool {
+    paths::clean(selector.as_bytes()).is_empty()
 }
 
 /// A command with all that it runs in.
@@ -77,6 +112,8 @@ pub(crate) struct Prepared {
     spec: RunSpec,
     /// What it changes.
     draft: LayerDraft,
+    /// What its mounts need.
+    mounted: Mounted,
 }
 
 fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, StepError> {
@@ -85,7 +122,8 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
     let mut spec = describe(exec, executor.environment(), root, stored)?;
     spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
-    Ok(Prepared { spec, draft })
+    let mounted = mounts::prepare(executor, job, exec, &mut spec).map_err(ExecError::Mounts)?;
+    Ok(Prepared { spec, draft, mounted })
 }
 
 /// Whether a command ran and is to blame.
@@ -146,28 +184,29 @@ fn refuse(job: &Job<'_>, error: SandboxError) -> StepError {
     StepError::ExitCode(code)
 }
 
-/// The layers that the root mount shows; it is the only mount that there can be.
+/// The layers that the root mount shows.
 fn root_layers<'a>(job: &Job<'a>, exec: &Exec) -> Result<&'a [Layer], ExecError> {
-    let [root] = &exec.mounts[..] else {
-        return Err(if exec.mounts.is_empty() {
-            ExecError::Malformed("a command needs a root mount")
-        } else {
-            ExecError::Unsupported("`RUN --mount`")
-        });
+    let [root, others @ ..] = &exec.mounts[..] else {
+        return Err(ExecError::Malformed("a command needs a root mount"));
     };
+    let mut outputs: Vec<u32> = exec.mounts.iter().filter_map(|mount| mount.output).collect();
+    outputs.sort_unstable();
+    if !outputs.iter().copied().eq((0..).take(outputs.len())) {
+        return Err(ExecError::Malformed("the outputs of a command must be counted from 0, each once"));
+    }
+    if others.iter().any(|mount| mount.output.is_some() && !matches!(mount.kind, MountKind::Bind { .. })) {
+        return Err(ExecError::Malformed("only a tree that is mounted can be an output of a command"));
+    }
     if root.destination != "/" {
         return Err(ExecError::Malformed("the first mount of a command must be at `/`"));
     }
     if root.readonly {
         return Err(ExecError::Unsupported("a read-only root"));
     }
-    if !matches!(root.output, None | Some(0)) {
-        return Err(ExecError::Malformed("the root mount of a command must be its first output"));
-    }
     let MountKind::Bind { input, selector } = &root.kind else {
         return Err(ExecError::Malformed("the root mount of a command must be a tree"));
     };
-    if !matches!(selector.as_str(), "" | "/") {
+    if !is_whole(selector) {
         return Err(ExecError::Unsupported("a root mount of a part of its input"));
     }
     match input.map(|input| job.inputs.get(input)) {
@@ -188,8 +227,8 @@ fn is_set(name: &str, env: &[String]) -> bool {
 
 /// The whole of the command.
 fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
-    if !exec.secret_env.is_empty() || !exec.hosts.is_empty() {
-        return Err(ExecError::Unsupported("a command with secrets or hosts of its own"));
+    if !exec.hosts.is_empty() {
+        return Err(ExecError::Unsupported("a command with hosts of its own"));
     }
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));

@@ -10,6 +10,7 @@
 
 pub mod cgroup;
 mod context;
+mod credentials;
 mod differences;
 mod error;
 mod exec;
@@ -21,6 +22,7 @@ pub mod sources;
 mod worker;
 
 pub use context::{Context, ContextError};
+pub use credentials::Credentials;
 pub use error::ExecutorError;
 pub use exec::container::{Container, ContainerCommand};
 pub use exec::limits::StepLimits;

@@ -14,11 +14,11 @@ use crate::cgroup::{CgroupError, Groups};
 use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
-use crate::exec::{Prepared, run_exec};
+use crate::exec::{Prepared, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::sandbox::Sandbox;
 use crate::sources::{Remote, Sources};
-use crate::{Context, ExecutorError};
+use crate::{Context, Credentials, ExecutorError};
 
 /// Any error of the world outside this crate.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,6 +60,7 @@ pub struct Executor {
     remote: Remote,
     limits: StepLimits,
     groups: Groups,
+    credentials: Credentials,
     /// The containers of steps that failed, where they are to be kept.
     failed: Option<Mutex<HashMap<StepId, Container>>>,
 }
@@ -73,6 +74,7 @@ impl Executor {
             remote: Remote::default(),
             limits: StepLimits::default(),
             groups: Groups::none(),
+            credentials: Credentials::default(),
             failed: None,
         }
     }
@@ -98,6 +100,12 @@ impl Executor {
     pub fn with_limits(self, limits: StepLimits) -> Result<Self, CgroupError> {
         let groups = Groups::new(&limits.resources, limits.cgroup_parent.as_deref())?;
         Ok(Self { limits, groups, ..self })
+    }
+
+    /// The same, giving commands what they ask for of these.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials, ..self }
     }
 
     /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`].
@@ -132,6 +140,10 @@ impl Executor {
 
     pub(crate) fn limits(&self) -> &StepLimits {
         &self.limits
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -266,6 +278,11 @@ impl Worker for Executor {
         output: &Output,
         cancel: &Cancel,
     ) -> Result<Option<Digest>, StepError> {
+        if let Operation::Exec(exec) = &step.operation
+            && let Some(digest) = mounted_content(self, exec, input, output, cancel)?
+        {
+            return Ok(Some(digest));
+        }
         Ok(self.seen(step, input, output, cancel)?)
     }
 

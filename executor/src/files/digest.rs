@@ -7,11 +7,19 @@ use super::tree::Item;
 use super::{FileError, Kind, Tree};
 
 const FORMAT: &[u8] = b"kiln.selection.v1";
+const FORMAT_WITH_TIMES: &[u8] = b"kiln.selection-with-times.v1";
 
 /// The digest of what these copies select of a tree.
 pub(crate) fn selected(tree: &Tree, copies: &[&CopyAction], cancel: &Cancel) -> Result<Digest, FileError> {
-    let mut encoder = Encoder { bytes: Vec::with_capacity(1 << 16), hasher: Hasher::new() };
-    encoder.field(FORMAT);
+    digest(tree, copies, Encoder::new(FORMAT, false), cancel)
+}
+
+/// The digest of what a copy selects, modification times and all.
+pub(super) fn selected_with_times(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<Digest, FileError> {
+    digest(tree, &[copy], Encoder::new(FORMAT_WITH_TIMES, true), cancel)
+}
+
+fn digest(tree: &Tree, copies: &[&CopyAction], mut encoder: Encoder, cancel: &Cancel) -> Result<Digest, FileError> {
     for copy in copies {
         let matches = select(tree, copy, cancel)?;
         encoder.number(matches.len() as u64);
@@ -25,9 +33,17 @@ pub(crate) fn selected(tree: &Tree, copies: &[&CopyAction], cancel: &Cancel) -> 
 struct Encoder {
     bytes: Vec<u8>,
     hasher: Hasher,
+    /// Whether modification times count.
+    times: bool,
 }
 
 impl Encoder {
+    fn new(format: &[u8], times: bool) -> Self {
+        let mut encoder = Self { bytes: Vec::with_capacity(1 << 16), hasher: Hasher::new(), times };
+        encoder.field(format);
+        encoder
+    }
+
     fn number(&mut self, number: u64) {
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -65,6 +81,10 @@ impl Encoder {
         let owner = if copy.owner.is_some() { (0, 0) } else { (metadata.uid, metadata.gid) };
         self.number(mode.into());
         self.number(u64::from(owner.0) << 32 | u64::from(owner.1));
+        if self.times {
+            self.number(metadata.modified.seconds.cast_unsigned());
+            self.number(metadata.modified.nanos.into());
+        }
         self.number(metadata.attributes.len() as u64);
         for (name, value) in &metadata.attributes {
             self.field(name);

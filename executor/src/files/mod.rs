@@ -13,6 +13,7 @@
 //! | `unpack.rs` | archives of `ADD` into a plan |
 //! | `owner.rs` | users and groups by name |
 //! | `write.rs` | from a plan to files |
+//! | `mounted.rs` | what commands mount of a tree |
 //! | `run.rs` | the actions of a step, one after the other |
 //!
 //! Every decision is made in memory first, on the base layers' indexes and the source's listing. Only then are
@@ -24,6 +25,7 @@ mod copy;
 mod digest;
 mod error;
 mod include;
+mod mounted;
 mod owner;
 mod plan;
 mod run;
@@ -38,8 +40,10 @@ pub(crate) use attributes::{Attributes, attributes_of};
 pub(crate) use base::Facts;
 pub(crate) use digest::selected;
 pub use error::{FileError, UnpackError};
+pub(crate) use mounted::{copy_of_path, layer_of, seen_at, write_copy};
 pub(crate) use plan::Plan;
 pub(crate) use run::{changed_input, recheck, run_actions, timestamp};
+pub(crate) use select::must_exist;
 pub(crate) use tree::Tree;
 pub(crate) use unpack::{Archive, unpack_all as unpack};
 pub(crate) use write::write;

@@ -51,6 +51,13 @@ pub(crate) fn select(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<
     Ok(matches)
 }
 
+/// Sees to it that something is at a path, links followed.
+pub(crate) fn must_exist(tree: &Tree, path: &str) -> Result<(), FileError> {
+    let path = paths::clean(path.as_bytes());
+    let (resolved, seen) = tree.resolve(&path)?;
+    if seen.is_some() { Ok(()) } else { Err(missing(tree, &path, &resolved, None)) }
+}
+
 fn select_plain(tree: &Tree, copy: &CopyAction, exclude: &Ignore, cancel: &Cancel) -> Result<Vec<Match>, FileError> {
     let mut matches = Vec::new();
     for (base, path) in sources(tree, copy)? {
@@ -317,9 +324,13 @@ fn twins(items: &[Item]) -> HashMap<usize, usize> {
 }
 
 fn not_found(tree: &Tree, copy: &CopyAction, path: &[u8], resolved: &[u8]) -> FileError {
+    missing(tree, path, resolved, Some(copy))
+}
+
+fn missing(tree: &Tree, path: &[u8], resolved: &[u8], copy: Option<&CopyAction>) -> FileError {
     let hint = left_out(tree, resolved)
         .or_else(|| leads_astray(tree, path, resolved))
-        .or_else(|| outside(copy))
+        .or_else(|| outside(copy?))
         .or_else(|| near(tree, resolved));
     FileError::NotFound { path: paths::display(path), place: tree.place(), hint }
 }

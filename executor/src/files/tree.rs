@@ -88,7 +88,7 @@ impl Tree {
     pub(crate) fn place(&self) -> String {
         match self {
             Self::Context(context) => format!("the build context `{}`", context.name()),
-            Self::Layers(_) => "the image or stage that is copied from".to_owned(),
+            Self::Layers(_) => "the image or stage that it comes from".to_owned(),
         }
     }
 

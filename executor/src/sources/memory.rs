@@ -12,20 +12,20 @@ use super::SourceError;
 const LARGEST: u64 = 64 * 1024;
 
 /// What is remembered under one name.
-pub(super) struct Memory<'a> {
+pub(crate) struct Memory<'a> {
     store: &'a Store,
     path: PathBuf,
 }
 
 impl<'a> Memory<'a> {
     /// The memory of this kind and name.
-    pub(super) fn new(store: &'a Store, kind: &str, name: &Digest) -> Result<Self, SourceError> {
+    pub(crate) fn new(store: &'a Store, kind: &str, name: &Digest) -> Result<Self, SourceError> {
         let directory = directory(store, kind)?;
         Ok(Self { store, path: directory.join(name.hex()) })
     }
 
     /// The layer and the lines that are remembered with it; nothing if the store does not have the layer any more.
-    pub(super) fn recall(&self) -> Result<Option<(StoredLayer, Vec<String>)>, SourceError> {
+    pub(crate) fn recall(&self) -> Result<Option<(StoredLayer, Vec<String>)>, SourceError> {
         match std::fs::metadata(&self.path) {
             Ok(metadata) if metadata.len() <= LARGEST => {}
             _ => return Ok(None),
@@ -47,7 +47,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Remembers a layer and lines, which must not have line breaks in them.
-    pub(super) fn remember(&self, layer: &StoredLayer, lines: &[&str]) -> Result<(), SourceError> {
+    pub(crate) fn remember(&self, layer: &StoredLayer, lines: &[&str]) -> Result<(), SourceError> {
         let mut text = format!("{}\n", layer.diff_id());
         for line in lines.iter().chain([&END]) {
             text.extend(line.chars().filter(|character| !matches!(character, '\n' | '\r')));

@@ -12,6 +12,7 @@
 //! ```text
 //! $ROOT/contexts/
 //!   http/HEX       a memory: entity tag, date and layer of a URL
+//!   mounts/HEX     a memory: the layer of a part of a build context that commands mount, times and all
 //!   git/HEX        a memory: the layer of a commit
 //!   git/HEX.git    a bare repository for each remote, which only grows
 //!   git/HEX.lock   locked with flock(2) while the repository is used
@@ -38,6 +39,7 @@ use kiln_solver::{Cancel, Git, Http};
 pub use address::shown;
 pub use archive::Unpacked;
 pub use error::SourceError;
+pub(crate) use memory::Memory;
 
 /// How this machine reaches others.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod groups;
 mod inherit;
 mod insecure;
 mod limits;
+mod mounted;
 mod mounts;
 mod rootless;
 mod steps;
@@ -106,7 +107,7 @@ fn run_cases(identity: &Identity, groups: Option<String>, filters: &[&str]) -> (
         if outcome.is_ok() { passed += 1 } else { failed += 1 }
     };
     let world = World::new(identity.clone()).in_groups(groups);
-    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL];
+    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL];
     for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()).filter(|(name, _)| chosen(name)) {
         run(name, &|| case(&world));
     }

@@ -11,7 +11,7 @@ use kiln_cache::{EntryKind, Store, View, Whiteouts};
 use kiln_executor::cgroup::Resources;
 use kiln_executor::rootless::enter;
 use kiln_executor::sandbox::{ExitStatus, SandboxError};
-use kiln_executor::{BoxError, Container, Executor, ImageLayers, Settings, StepLimits};
+use kiln_executor::{BoxError, Container, Context, Executor, ImageLayers, Settings, StepLimits};
 use kiln_solver::{
     Cancel, Digest, Exec, Graph, Input, Job, Layer, LogStream, Mount, MountKind, Observer, Operation, Origin, Output,
     Security, Step, StepError, StepId, Ulimit, Worker,
@@ -33,7 +33,7 @@ impl ImageLayers for NoImages {
 }
 
 #[derive(Default)]
-struct Log(Mutex<Vec<(LogStream, Vec<u8>)>>);
+pub struct Log(Mutex<Vec<(LogStream, Vec<u8>)>>);
 
 impl Observer for Log {
     fn log(&self, _: StepId, stream: LogStream, bytes: &[u8]) {
@@ -42,7 +42,7 @@ impl Observer for Log {
 }
 
 impl Log {
-    fn text(&self, wanted: LogStream) -> String {
+    pub fn text(&self, wanted: LogStream) -> String {
         let log = self.0.lock().unwrap();
         let bytes: Vec<u8> = log.iter().filter(|(stream, _)| *stream == wanted).flat_map(|(_, b)| b.clone()).collect();
         String::from_utf8(bytes).unwrap()
@@ -50,13 +50,21 @@ impl Log {
 }
 
 pub struct Steps {
-    store: Arc<Store>,
-    executor: Executor,
-    base: Layer,
+    pub store: Arc<Store>,
+    pub executor: Executor,
+    pub base: Layer,
 }
 
 impl Steps {
-    fn new(world: &World) -> Self {
+    pub fn new(world: &World) -> Self {
+        Self::over(world, BTreeMap::new(), |executor| executor)
+    }
+
+    pub fn over(
+        world: &World,
+        contexts: BTreeMap<String, Arc<Context>>,
+        change: impl FnOnce(Executor) -> Executor,
+    ) -> Self {
         let whiteouts = if world.identity.in_user_namespace() { Whiteouts::User } else { Whiteouts::Trusted };
         let store = Arc::new(Store::open(&world.directory(), whiteouts).unwrap());
         let draft = store.begin_layer().unwrap();
@@ -64,20 +72,20 @@ impl Steps {
         let base = Layer { diff_id: *draft.commit(SystemTime::now()).unwrap().diff_id(), origin: Origin::Built };
         let executor = Executor::new(Settings {
             store: store.clone(),
-            contexts: BTreeMap::new(),
+            contexts,
             images: Arc::new(NoImages),
             sandbox: Arc::new(World::sandbox(&world.identity, &world.directory())),
             created: None,
         });
-        Self { store, executor, base }
+        Self { store, executor: change(executor), base }
     }
 
-    fn run(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log) {
+    pub fn run(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log) {
         let (result, log, _) = self.run_as(inputs, exec);
         (result, log)
     }
 
-    fn run_as(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log, StepId) {
+    pub fn run_as(&self, inputs: &[Output], exec: Exec) -> (Result<Vec<Output>, StepError>, Log, StepId) {
         let mut graph = Graph::new();
         let mut step = Step::new(Operation::Exec(exec), "test");
         let source = graph.add(Step::new(Operation::File(Vec::new()), "input"));
@@ -88,7 +96,14 @@ impl Steps {
         (self.executor.run(job).map(|made| made.outputs), log, id)
     }
 
-    fn nothing_is_left(&self) {
+    /// Runs a script that must succeed with these mounts beside its root; what it says.
+    pub fn mounting(&self, inputs: &[Output], mounts: Vec<Mount>, script: &str) -> String {
+        let (result, log) = self.run(inputs, with_mounts(shell(script), mounts));
+        assert!(result.is_ok(), "{result:?} {}", log.text(LogStream::Stderr));
+        log.text(LogStream::Stdout)
+    }
+
+    pub fn nothing_is_left(&self) {
         let left = fs::read_dir(self.store.root().join("tmp")).unwrap().flatten();
         let left: Vec<_> =
             left.flat_map(|session| fs::read_dir(session.path()).into_iter().flatten()).flatten().collect();
@@ -96,7 +111,7 @@ impl Steps {
     }
 
     /// The layers after running a script on top of these.
-    fn sh(&self, layers: &[Layer], script: &str) -> Vec<Layer> {
+    pub fn sh(&self, layers: &[Layer], script: &str) -> Vec<Layer> {
         let (outputs, log) = self.run(&[Output::Layers(layers.to_vec())], shell(script));
         match outputs.as_deref() {
             Ok([Output::Layers(layers)]) => layers.clone(),
@@ -104,14 +119,19 @@ impl Steps {
         }
     }
 
-    fn paths(&self, layer: &Layer) -> Vec<String> {
+    pub fn paths(&self, layer: &Layer) -> Vec<String> {
         let stored = self.store.layer(&layer.diff_id).unwrap().unwrap();
         let entries = stored.index().entries();
         entries.map(|entry| String::from_utf8(entry.path.to_vec()).unwrap()).collect()
     }
 }
 
-fn shell(script: &str) -> Exec {
+pub fn with_mounts(mut exec: Exec, mounts: Vec<Mount>) -> Exec {
+    exec.mounts.extend(mounts);
+    exec
+}
+
+pub fn shell(script: &str) -> Exec {
     Exec {
         args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: vec!["PATH=/bin".to_owned()],
