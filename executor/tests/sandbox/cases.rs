@@ -611,28 +611,3 @@ fn the_helpers_file_cannot_be_written_to(world: &World) {
         assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
     }
 }
-
-/// The cost of a sandbox around `true`, for people to look at.
-pub fn bench(world: &World) {
-    let median = |mut times: Vec<Duration>| {
-        times.sort();
-        format!("median {:?}, least {:?}", times[times.len() / 2], times[0])
-    };
-    for layers in [1, 10, 60] {
-        let extra: Vec<_> = (1..layers).map(|_| world.layer(|root| fs::write(root.join("f"), "").unwrap())).collect();
-        let times = (0..200).map(|_| {
-            let mut spec = world.command(&["/bin/true"]);
-            spec.root.lowers.extend(extra.iter().cloned());
-            let start = Instant::now();
-            world.sandbox.run(&spec, &|_, _| {}, &Cancel::new()).unwrap();
-            start.elapsed()
-        });
-        println!("{layers} layers: {}", median(times.collect()));
-    }
-    let bare = (0..200).map(|_| {
-        let start = Instant::now();
-        Command::new(world.base.join("bin/true")).status().unwrap();
-        start.elapsed()
-    });
-    println!("bare: {}", median(bare.collect()));
-}

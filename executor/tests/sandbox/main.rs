@@ -2,7 +2,7 @@
 //! there is no test harness here that would start threads before it is known which of the two it is.
 //!
 //! Started as root, it runs every case as root and then, as further processes of itself, as an ordinary user with
-//! and without a range of ids. Arguments choose cases by parts of their names.
+//! and without a range of ids. Arguments choose cases by parts of their names; `--bench` times a step instead.
 
 #![allow(
     missing_docs,
@@ -13,6 +13,7 @@
     reason = "this is a test through and through, which clippy only sees of functions marked so"
 )]
 
+mod bench;
 mod cases;
 mod escapes;
 #[cfg(target_arch = "x86_64")]
@@ -71,7 +72,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--bench") {
-        cases::bench(&World::new(identity));
+        bench::run(&World::new(identity.clone()));
+        if !inner && identity == Identity::Root {
+            println!(
+                "\nas an ordinary user with a range of ids:\n{}",
+                rootless::output(rootless::Kind::Range, &["--bench"]).0
+            );
+        }
         return ExitCode::SUCCESS;
     }
     let groups = arguments.iter().find_map(|argument| argument.strip_prefix(GROUPS)).map(str::to_owned);

@@ -16,8 +16,23 @@ pub enum Kind {
     Single,
 }
 
-/// Runs this program as `nobody`; how many cases passed and failed.
+/// Runs the cases as `nobody`; how many passed and failed.
 pub fn run(kind: Kind, filters: &[&str]) -> (u32, u32) {
+    let (text, errors) = output(kind, filters);
+    let (result, tests): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("test result:"));
+    println!("{}", tests.join("\n").trim_end());
+    if !errors.is_empty() {
+        println!("{errors}");
+    }
+    let count = |word: &str| {
+        let before = result.first()?.split(word).next()?;
+        before.split_whitespace().last()?.parse().ok()
+    };
+    (count(" passed").unwrap_or(0), count(" failed").unwrap_or(1))
+}
+
+/// Runs this program as `nobody`; what it prints to stdout and stderr.
+pub fn output(kind: Kind, arguments: &[&str]) -> (String, String) {
     let directory = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
     let program = directory.path().join("sandbox-test");
     std::fs::copy("/proc/self/exe", &program).unwrap();
@@ -35,21 +50,11 @@ pub fn run(kind: Kind, filters: &[&str]) -> (u32, u32) {
         .arg(delegated.home())
         .arg(&program)
         .args([crate::INNER, &groups])
-        .args(filters)
+        .args(arguments)
         .env_remove("TMPDIR")
         .current_dir("/")
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (result, tests): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("test result:"));
-    println!("{}", tests.join("\n").trim_end());
-    let errors = String::from_utf8_lossy(&output.stderr);
-    if !errors.is_empty() {
-        println!("{errors}");
-    }
-    let count = |word: &str| {
-        let before = result.first()?.split(word).next()?;
-        before.split_whitespace().last()?.parse().ok()
-    };
-    (count(" passed").unwrap_or(0), count(" failed").unwrap_or(1))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
 }
