@@ -368,6 +368,7 @@ impl Builder<'_> {
         let executor = executor
             .with_environment(build.proxy_env.clone())
             .with_remote(remote::settings(self.environment))
+            .with_credentials(self.request.run.credentials.clone())
             .with_limits(self.request.run.limits.clone())
             .map_err(|error| CliError::from_error(Kind::Environment, &error))?;
         Ok(if self.request.shell_on_error { executor.keeping_failed() } else { executor })

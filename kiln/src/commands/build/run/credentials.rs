@@ -1,7 +1,6 @@
 //! `--secret` and `--ssh`: what is given to commands that ask for it by name. Secrets are read at once, while kiln is
 //! still who started it, and stay in memory.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -9,6 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use kiln_executor::Credentials;
 use kiln_executor::sandbox::Secret;
 use kiln_frontend::csv_fields;
 
@@ -20,34 +20,23 @@ const LARGEST: u64 = 500 * 1024;
 const DEFAULT_AGENT: &str = "default";
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
-/// Secrets and agents by name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Given {
-    /// What the secrets hold.
-    pub(crate) secrets: BTreeMap<String, Secret>,
-    /// The sockets of the agents.
-    pub(crate) agents: BTreeMap<String, PathBuf>,
-}
-
-impl Given {
-    /// Reads the secrets and finds the agents; `variable` looks up the environment.
-    pub(crate) fn new(
-        secrets: &[String],
-        agents: &[String],
-        variable: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, CliError> {
-        let mut given = Self::default();
-        for text in secrets {
-            let secret = SecretFlag::parse(text).map_err(|error| error.context(format!("`--secret {text}`")))?;
-            let content = secret.read(variable).map_err(|error| error.context(format!("`--secret {text}`")))?;
-            given.secrets.insert(secret.id, content);
-        }
-        for text in agents {
-            let (id, socket) = agent(text, variable).map_err(|error| error.context(format!("`--ssh {text}`")))?;
-            given.agents.insert(id, socket);
-        }
-        Ok(given)
+/// Reads the secrets and finds the agents; `variable` looks up the environment.
+pub(super) fn read(
+    secrets: &[String],
+    agents: &[String],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Credentials, CliError> {
+    let mut given = Credentials::default();
+    for text in secrets {
+        let secret = SecretFlag::parse(text).map_err(|error| error.context(format!("`--secret {text}`")))?;
+        let content = secret.read(variable).map_err(|error| error.context(format!("`--secret {text}`")))?;
+        given.secrets.insert(secret.id, content);
     }
+    for text in agents {
+        let (id, socket) = agent(text, variable).map_err(|error| error.context(format!("`--ssh {text}`")))?;
+        given.agents.insert(id, socket);
+    }
+    Ok(given)
 }
 
 /// A `--secret`, as buildx reads it.
@@ -155,7 +144,7 @@ mod tests {
     }
 
     fn secret(text: &str) -> Result<(String, Vec<u8>), CliError> {
-        let given = Given::new(&[text.to_owned()], &[], &variable)?;
+        let given = read(&[text.to_owned()], &[], &variable)?;
         let (id, secret) = given.secrets.first_key_value().unwrap();
         Ok((id.clone(), secret.expose().to_vec()))
     }
@@ -183,7 +172,7 @@ mod tests {
         }
         assert!(secret("id=a,src=/no/such/file").unwrap_err().message.contains("no such file"));
         assert!(secret("id=no-such-file-nor-variable").is_err());
-        let given = Given::new(&["id=TOKEN".to_owned()], &[], &variable).unwrap();
+        let given = read(&["id=TOKEN".to_owned()], &[], &variable).unwrap();
         assert!(!format!("{given:?}").contains("hunter2"));
     }
 
@@ -204,7 +193,7 @@ mod tests {
         let socket = directory.path().join("agent");
         let _listener = UnixListener::bind(&socket).unwrap();
         let lookup = |name: &str| (name == AGENT_VARIABLE).then(|| socket.clone().into());
-        let agents = |text: &str| Given::new(&[], &[text.to_owned()], &lookup).map(|given| given.agents);
+        let agents = |text: &str| read(&[], &[text.to_owned()], &lookup).map(|given| given.agents);
         let named = format!("github={}", socket.display());
         for (text, id) in [("default", "default"), ("", "default"), ("x", "x"), ("y=", "y"), (named.as_str(), "github")]
         {
@@ -217,7 +206,7 @@ mod tests {
             assert!(error.message.contains("does not read keys") && error.hints[0].contains("ssh-add"), "{error:?}");
         }
         assert!(agents("default=/no/such/socket").unwrap_err().message.contains("no such file"));
-        let none = Given::new(&[], &["default".to_owned()], &|_| None).unwrap_err();
+        let none = read(&[], &["default".to_owned()], &|_| None).unwrap_err();
         assert!(none.message.contains("`SSH_AUTH_SOCK` is not set") && none.hints[0].contains("ssh-agent"));
     }
 }

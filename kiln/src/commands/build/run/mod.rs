@@ -16,21 +16,19 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use kiln_executor::StepLimits;
+use kiln_executor::{Credentials, StepLimits};
 use kiln_frontend::{Entitlement, parse_bytes, parse_duration};
 use kiln_solver::{Host, Network, Ulimit};
 
 pub(super) use args::RunArgs;
 
 use crate::error::CliError;
-use credentials::Given;
 
 /// What all commands of a build get.
 #[derive(Debug)]
 pub(super) struct RunRequest {
     /// Secrets and agents, for the commands that ask for them.
-    #[allow(dead_code, reason = "read by tests alone until the executor mounts them")]
-    pub(super) given: Given,
+    pub(super) credentials: Credentials,
     /// What a command may ask for.
     pub(super) entitlements: BTreeSet<Entitlement>,
     /// What a command sees that does not say.
@@ -48,10 +46,10 @@ pub(super) struct RunRequest {
 impl RunRequest {
     /// Checks the flags; `variable` looks up the environment.
     pub(super) fn new(args: RunArgs, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, CliError> {
-        let given = Given::new(&args.secrets, &args.ssh, variable)?;
+        let credentials = credentials::read(&args.secrets, &args.ssh, variable)?;
         let entitlements = args.allow.iter().map(|name| entitlement(name)).collect::<Result<BTreeSet<_>, _>>()?;
         Ok(Self {
-            given,
+            credentials,
             network: network(&args.network, &entitlements)?,
             entitlements,
             hosts: hosts(&args.hosts)?,
@@ -137,7 +135,7 @@ mod tests {
     #[test]
     fn nothing_is_asked_for_by_default() {
         let request = request(&[]).unwrap();
-        assert!(request.given.secrets.is_empty() && request.given.agents.is_empty());
+        assert!(request.credentials.secrets.is_empty() && request.credentials.agents.is_empty());
         assert_eq!((request.network, request.shm_size), (Network::Default, None));
         assert_eq!(request.limits, StepLimits::default());
     }
