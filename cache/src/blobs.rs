@@ -15,7 +15,7 @@ use kiln_solver::{Digest, Hasher};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::store::Inner;
-use crate::{Store, StoreError, database};
+use crate::{Store, StoreError, database, gc};
 
 /// A blob that is in the store, whole and verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +64,8 @@ impl BlobWriter {
 
     /// Moves the blob into place and records it, unless it is there.
     fn record(&self, transaction: &Transaction<'_>, blob: &Blob) -> Result<(), StoreError> {
-        if find_size(transaction, &blob.digest)? == Some(blob.size) && has_size(blob)? {
-            return Ok(());
+        if find_size(transaction, &blob.digest, i64::MIN)? == Some(blob.size) && has_size(blob)? {
+            return gc::pardon_blob(transaction, &blob.digest);
         }
         std::fs::rename(&self.path, &blob.path).map_err(StoreError::io("create", &blob.path))?;
         let insert = "INSERT OR REPLACE INTO blobs (digest, size, saved, boot) VALUES (?1, ?2, ?3, ?4)";
@@ -96,9 +96,11 @@ impl Drop for BlobWriter {
     }
 }
 
-fn find_size(connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<u64>> {
-    let mut query = connection.prepare_cached("SELECT size FROM blobs WHERE digest = ?1")?;
-    let size = query.query_row([digest.as_bytes()], |row| row.get::<_, i64>(0)).optional()?;
+/// The size of a blob as it is seen from a generation.
+fn find_size(connection: &Connection, digest: &Digest, generation: i64) -> rusqlite::Result<Option<u64>> {
+    let query = "SELECT size FROM blobs WHERE digest = ?1 AND (condemned IS NULL OR condemned >= ?2)";
+    let mut query = connection.prepare_cached(query)?;
+    let size = query.query_row(params![digest.as_bytes(), generation], |row| row.get::<_, i64>(0)).optional()?;
     Ok(size.and_then(|size| u64::try_from(size).ok()))
 }
 
@@ -123,7 +125,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        let Some(size) = self.inner().database.read(|connection| find_size(connection, digest))? else {
+        let generation = self.inner().generation.number();
+        let Some(size) = self.inner().database.read(|connection| find_size(connection, digest, generation))? else {
             return Ok(None);
         };
         let blob = Blob { digest: *digest, size, path: self.inner().blob_path(digest) };

@@ -93,6 +93,14 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE INDEX steps_by_likeness ON steps (likeness, saved);
 ",
+    "
+    ALTER TABLE layers ADD COLUMN condemned INTEGER;
+    ALTER TABLE layers ADD COLUMN used INTEGER;
+    ALTER TABLE layers ADD COLUMN disk INTEGER;
+    ALTER TABLE blobs ADD COLUMN condemned INTEGER;
+    CREATE INDEX layers_condemned ON layers (condemned) WHERE condemned IS NOT NULL;
+    CREATE INDEX blobs_condemned ON blobs (condemned) WHERE condemned IS NOT NULL;
+",
 ];
 
 /// How long a statement waits for another process.

@@ -7,7 +7,7 @@ use kiln_solver::{Digest, Layer, Origin, Platform};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use crate::records::RecordedLayer;
-use crate::{Store, StoreError, database};
+use crate::{Store, StoreError, database, gc};
 
 /// An image of this store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +43,15 @@ fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
+/// All names and their images.
+pub(crate) fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(String, ImageRecord)>> {
+    transaction.prepare(&format!("SELECT {COLUMNS} FROM images"))?.query_map([], read_row)?.collect()
+}
+
 /// Drops the images whose config is not here, or that need one of these layers and could not get it again.
 pub(crate) fn drop_broken(transaction: &Transaction<'_>, lost: &HashSet<&Digest>) -> Result<(), StoreError> {
     transaction.execute("DELETE FROM images WHERE image NOT IN (SELECT digest FROM blobs)", [])?;
-    let images: Vec<(String, ImageRecord)> = transaction
-        .prepare(&format!("SELECT {COLUMNS} FROM images"))?
-        .query_map([], read_row)?
-        .collect::<Result<_, _>>()?;
+    let images = all(transaction)?;
     let is_broken = |image: &ImageRecord| {
         image.layers.iter().any(|layer| layer.origin == Origin::Built && lost.contains(&layer.diff_id))
     };
@@ -69,6 +71,8 @@ impl Store {
         let insert =
             "INSERT OR REPLACE INTO images (name, image, layers, platform, tagged) VALUES (?1, ?2, ?3, ?4, ?5)";
         self.inner().database.write(|transaction| {
+            gc::pardon(transaction, image.layers.iter().map(|layer| &layer.diff_id))?;
+            gc::pardon_blob(transaction, &image.id)?;
             transaction.prepare_cached(insert)?.execute(params![
                 name,
                 image.id.as_bytes(),

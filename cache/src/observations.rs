@@ -7,10 +7,10 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
 use crate::records::RecordedLayer;
-use crate::{Store, StoreError, database};
+use crate::{Store, StoreError, database, gc};
 
 #[derive(Serialize, Deserialize)]
-struct RecordedChange {
+pub(crate) struct RecordedChange {
     base: Option<usize>,
     layers: Vec<RecordedLayer>,
 }
@@ -18,6 +18,14 @@ struct RecordedChange {
 /// How many observations are kept under one key: a step that looks at something new each time must not have all of
 /// them checked each time.
 const MOST_OBSERVATIONS: u32 = 16;
+
+impl RecordedChange {
+    /// The layers in the changes of a row; none where they cannot be understood.
+    pub(crate) fn layers_in(changes: &str) -> Vec<Layer> {
+        let changes: Vec<Self> = serde_json::from_str(changes).unwrap_or_default();
+        changes.into_iter().flat_map(|change| change.layers).map(Layer::from).collect()
+    }
+}
 
 impl Store {
     /// What steps with this key observed, the last first, as far as the layers that they made are here.
@@ -59,6 +67,8 @@ impl Store {
         let (own, saved) = (step.own_digest(), database::to_nanos(SystemTime::now()));
         let (key, own, facts) = (key.0.as_bytes(), own.as_bytes(), &observation.facts);
         self.inner().database.write(|transaction| {
+            let layers = observation.changes.iter().flat_map(|change| &change.layers);
+            gc::pardon(transaction, layers.map(|layer| &layer.diff_id))?;
             transaction.execute("DELETE FROM observations WHERE key = ?1 AND facts = ?2", params![key, facts])?;
             transaction.execute(
                 "INSERT INTO observations (key, facts, changes, step, name, saved) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -7,7 +7,7 @@ use kiln_solver::{Digest, Key, Layer, Observation, Origin, Output, Past, Record,
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use crate::{Store, StoreError, database, past};
+use crate::{Store, StoreError, database, gc, past};
 
 /// A layer in a record.
 #[derive(Serialize, Deserialize)]
@@ -59,6 +59,18 @@ impl From<&Output> for RecordedOutput {
     }
 }
 
+impl RecordedOutput {
+    /// The layers in the outputs of a row; none where they cannot be understood.
+    pub(crate) fn layers_in(outputs: &str) -> Vec<Layer> {
+        let outputs: Vec<Self> = serde_json::from_str(outputs).unwrap_or_default();
+        let layers = outputs.into_iter().filter_map(|output| match output {
+            Self::Layers(layers) => Some(layers),
+            Self::Local(_) => None,
+        });
+        layers.flatten().map(Layer::from).collect()
+    }
+}
+
 impl From<RecordedOutput> for Output {
     fn from(output: RecordedOutput) -> Self {
         match output {
@@ -66,6 +78,15 @@ impl From<RecordedOutput> for Output {
             RecordedOutput::Local(name) => Self::Local(name),
         }
     }
+}
+
+/// The layers of outputs.
+fn layers_of(outputs: &[Output]) -> impl Iterator<Item = &Digest> {
+    let trees = outputs.iter().filter_map(|output| match output {
+        Output::Layers(layers) => Some(layers),
+        Output::Local(_) => None,
+    });
+    trees.flatten().map(|layer| &layer.diff_id)
 }
 
 impl Store {
@@ -121,6 +142,7 @@ impl Store {
         let (own, saved) = (record.step.own_digest(), database::to_nanos(SystemTime::now()));
         self.inner().database.write(|transaction| {
             past::put(transaction, &own, record)?;
+            gc::pardon(transaction, layers_of(record.outputs))?;
             let mut insert = transaction.prepare_cached(insert)?;
             for key in keys {
                 let (key, own) = (key.0.as_bytes(), own.as_bytes());

@@ -10,6 +10,7 @@ use kiln_solver::Digest;
 
 use crate::compress::Compressing;
 use crate::database::Database;
+use crate::generation::{Generation, Generations};
 use crate::session::{self, Session};
 use crate::{StoreError, StoredLayer, durability, sys};
 
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) present: Mutex<HashSet<Digest>>,
     /// Blobs that a thread is making.
     pub(crate) compressing: Compressing,
+    /// What this store still sees of what has been pruned.
+    pub(crate) generation: Generation,
     /// Begun by the first who writes.
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -61,8 +64,11 @@ impl Store {
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         let tmp = root.join("tmp");
         session::sweep(&tmp)?;
+        // Before anything is read.
+        let generation = Generations::of(&root).enter()?;
         let database = Database::open(&root, whiteouts)?;
         let store = Self(Arc::new(Inner {
+            generation,
             root,
             whiteouts,
             boot,
@@ -99,6 +105,20 @@ impl Store {
         Self(inner)
     }
 
+    /// The layers that were looked at.
+    pub(crate) fn layers_in_use(&self) -> HashSet<Digest> {
+        let lock = |mutex: &Mutex<HashSet<Digest>>| mutex.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut layers = lock(&self.0.present);
+        layers.extend(self.0.open_layers.lock().unwrap_or_else(PoisonError::into_inner).keys());
+        layers
+    }
+
+    /// Forgets which layers were seen to be here.
+    pub(crate) fn forget_seen(&self) {
+        self.0.present.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.open_layers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
@@ -121,7 +141,7 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
     if marker.exists() && root.join("tmp").exists() {
         return Ok(());
     }
-    for folder in ["", "blobs", "blobs/sha256", "layers", "mounts", "contexts", "history", "tmp"] {
+    for folder in ["", "blobs", "blobs/sha256", "layers", "mounts", "contexts", "history", "generations", "tmp"] {
         let path = root.join(folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
     }

@@ -25,6 +25,7 @@ mod interrupted;
 mod language;
 mod parallel;
 mod progress;
+mod prune;
 mod registry;
 mod rootless;
 mod sandbox;

@@ -390,6 +390,12 @@ impl Outcome {
         self
     }
 
+    /// Asserts that stdout has a text in it.
+    pub fn says_on_stdout(&self, text: &str) -> &Self {
+        assert!(self.stdout_text().contains(text), "kiln did not print `{text}`\n{self}");
+        self
+    }
+
     /// Asserts that stderr does not have a text in it.
     pub fn does_not_say(&self, text: &str) -> &Self {
         assert!(!self.stderr.contains(text), "kiln said `{text}`\n{self}");

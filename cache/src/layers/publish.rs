@@ -15,7 +15,7 @@ use super::{StoredLayer, commit};
 use crate::archive::{ArchiveError, Block};
 use crate::index::Builder;
 use crate::store::Inner;
-use crate::{Store, StoreError, Whiteouts, database, extractor, session, sys};
+use crate::{Store, StoreError, Whiteouts, database, extractor, gc, session, sys};
 
 /// How many blocks are on their way between threads.
 pub(super) const BLOCKS: usize = 4;
@@ -86,8 +86,9 @@ impl LayerDraft {
     /// Moves the draft into place and records it, unless the layer is there.
     fn record(&self, transaction: &Transaction<'_>, row: &Row) -> Result<(), StoreError> {
         let target = self.store.layer_directory(&row.diff_id);
-        let known = find_row(transaction, &row.diff_id)?.is_some();
+        let known = find_row(transaction, &row.diff_id, EVER)?.is_some();
         if known && target.join("index").exists() {
+            gc::pardon(transaction, [&row.diff_id])?;
             if !row.imported {
                 // Made here, so its archive can be made again.
                 transaction
@@ -132,10 +133,18 @@ pub(super) struct Row {
     pub(super) imported: bool,
 }
 
-/// The row of a layer.
-pub(super) fn find_row(connection: &rusqlite::Connection, diff_id: &Digest) -> rusqlite::Result<Option<Row>> {
-    let query = "SELECT content, created, imported FROM layers WHERE diff_id = ?1";
-    let row = connection.prepare_cached(query)?.query_row([diff_id.as_bytes()], |row| {
+/// Sees what is condemned, whenever that was, for as long as it is there.
+const EVER: i64 = i64::MIN;
+
+/// The row of a layer as it is seen from a generation.
+pub(super) fn find_row(
+    connection: &rusqlite::Connection,
+    diff_id: &Digest,
+    generation: i64,
+) -> rusqlite::Result<Option<Row>> {
+    let query = "SELECT content, created, imported FROM layers
+        WHERE diff_id = ?1 AND (condemned IS NULL OR condemned >= ?2)";
+    let row = connection.prepare_cached(query)?.query_row(params![diff_id.as_bytes(), generation], |row| {
         let created = database::from_nanos(row.get(1)?);
         Ok(Row { diff_id: *diff_id, content: database::digest(row, 0)?, created, imported: row.get(2)? })
     });

@@ -144,7 +144,9 @@ impl Store {
         if let Some(layer) = known {
             return Ok(Some(layer));
         }
-        let Some(row) = self.inner().database.read(|connection| find_row(connection, diff_id))? else {
+        let Some(row) =
+            self.inner().database.read(|connection| find_row(connection, diff_id, self.inner().generation.number()))?
+        else {
             return Ok(None);
         };
         let directory = self.inner().layer_directory(diff_id);
@@ -166,7 +168,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_layer(&self, diff_id: &Digest) -> Result<bool, StoreError> {
-        let row = self.inner().database.read(|connection| find_row(connection, diff_id))?;
+        let row =
+            self.inner().database.read(|connection| find_row(connection, diff_id, self.inner().generation.number()))?;
         Ok(row.is_some() && self.inner().layer_directory(diff_id).join("index").exists())
     }
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod build;
 mod debug;
+mod du;
 mod history;
 mod images;
 mod inspect;
+mod prune;
 mod rmi;
 mod tag;
 mod version;
@@ -44,6 +46,8 @@ enum Command {
     Rmi(rmi::Args),
     Inspect(inspect::Args),
     History(history::Args),
+    Du(du::Args),
+    Prune(prune::Args),
     Version(version::Args),
 }
 
@@ -79,6 +83,8 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Rmi(args) => rmi::run(&args, environment),
         Command::Inspect(args) => inspect::run(&args, environment),
         Command::History(args) => history::run(args, environment),
+        Command::Du(args) => du::run(&args, environment),
+        Command::Prune(args) => prune::run(&args, environment),
         Command::Version(args) => version::run(&args),
     }
 }

@@ -193,6 +193,8 @@ impl Builder<'_> {
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
         self.made.set(Some(image));
         self.list_warnings(&warnings, &file);
+        // What was used is pruned last.
+        work.session.store.note_use().map_err(|error| store_error(&error))?;
         self.tell(&explanation)
     }
 

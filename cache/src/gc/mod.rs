@@ -1,0 +1,44 @@
+//! What the store takes of the disk, who needs it, and taking away what nobody does.
+//!
+//! | file | |
+//! |---|---|
+//! | `usage.rs` | all that is in the store, with sizes and holders |
+//! | `prune.rs` | which of it goes, least recently used first |
+//! | `reap.rs` | removing what was condemned, once nobody can use it any more |
+//!
+//! See `generation.rs` for why something that a running build uses is never taken away.
+
+mod disk;
+mod prune;
+mod reap;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+use kiln_solver::Digest;
+use rusqlite::Transaction;
+
+use crate::StoreError;
+
+pub use prune::{Prune, Pruned};
+pub use usage::{Held, Usage, UsageKind};
+
+/// Takes back that these layers are condemned: somebody needs them after all.
+pub(crate) fn pardon<'d>(
+    transaction: &Transaction<'_>,
+    layers: impl IntoIterator<Item = &'d Digest>,
+) -> Result<(), StoreError> {
+    let update = "UPDATE layers SET condemned = NULL WHERE diff_id = ?1 AND condemned IS NOT NULL";
+    let mut update = transaction.prepare_cached(update)?;
+    for layer in layers {
+        update.execute([layer.as_bytes()])?;
+    }
+    Ok(())
+}
+
+/// The same for a blob.
+pub(crate) fn pardon_blob(transaction: &Transaction<'_>, digest: &Digest) -> Result<(), StoreError> {
+    let update = "UPDATE blobs SET condemned = NULL WHERE digest = ?1 AND condemned IS NOT NULL";
+    transaction.prepare_cached(update)?.execute([digest.as_bytes()])?;
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! What a prune takes, and what it never does.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use kiln_solver::{
+    Change, Digest, Exec, Key, Layer, Observation, Operation, Origin, Output, Platform, Record, Records as _, Step,
+};
+
+use super::{Held, Prune, UsageKind};
+use crate::{ImageRecord, Store, StoredLayer, Whiteouts};
+
+fn open(root: &Path) -> Store {
+    Store::open(root, Whiteouts::Trusted).unwrap()
+}
+
+fn layer(store: &Store, content: &str) -> StoredLayer {
+    let draft = store.begin_layer().unwrap();
+    std::fs::create_dir(draft.files().join("dir")).unwrap();
+    std::fs::write(draft.files().join("dir/file"), content.repeat(10_000)).unwrap();
+    draft.commit(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+fn built(layer: &StoredLayer) -> Layer {
+    Layer { diff_id: *layer.diff_id(), origin: Origin::Built }
+}
+
+fn key(name: &str) -> Key {
+    Key(Digest::of(name.as_bytes()))
+}
+
+fn remember(store: &Store, name: &str, layers: &[&StoredLayer]) {
+    let step = Step::new(Operation::Exec(Exec { args: vec![name.into()], ..Exec::default() }), name);
+    let outputs = [Output::Layers(layers.iter().map(|layer| built(layer)).collect())];
+    store.save(&[key(name)], &Record { step: &step, inputs: &[], outputs: &outputs }).unwrap();
+}
+
+fn tag(store: &Store, name: &str, layers: &[&StoredLayer]) {
+    let id = store.put_blob(name.as_bytes()).unwrap();
+    let layers = layers.iter().map(|layer| built(layer)).collect();
+    let platform = Platform::new("linux", "amd64", None);
+    store.tag(name, &ImageRecord { id, layers, platform, tagged: SystemTime::UNIX_EPOCH }).unwrap();
+}
+
+fn is_on_disk(store: &Store, layer: &StoredLayer) -> bool {
+    store.root().join("layers").join(layer.diff_id().hex()).exists()
+}
+
+fn find(store: &Store, name: &str) -> bool {
+    store.find(&key(name)).unwrap().is_some()
+}
+
+#[test]
+fn images_stay_and_the_rest_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let (base, kept, spare) = (layer(&store, "base"), layer(&store, "kept"), layer(&store, "spare"));
+    remember(&store, "one", &[&base, &kept]);
+    remember(&store, "two", &[&base, &spare]);
+    let observation = Observation { facts: vec![1], changes: vec![Change { base: None, layers: vec![built(&spare)] }] };
+    let step = Step::new(Operation::Exec(Exec::default()), "observed");
+    store.save_observation(&key("observed"), &step, &observation).unwrap();
+    tag(&store, "app", &[&base, &kept]);
+    let blob = store.put_blob(b"nobody needs this").unwrap();
+
+    let dry = store.prune(&Prune { dry_run: true, all: true, ..Prune::default() }).unwrap();
+    assert!(is_on_disk(&store, &spare) && find(&store, "two"));
+    let pruned = store.prune(&Prune { all: true, ..Prune::default() }).unwrap();
+    assert_eq!(pruned, dry);
+    let taken: Vec<&str> = pruned.taken.iter().map(|usage| usage.id.as_str()).collect();
+    assert_eq!(taken.len(), 2);
+    assert!(taken.contains(&spare.diff_id().to_string().as_str()) && taken.contains(&blob.to_string().as_str()));
+    assert!(!is_on_disk(&store, &spare) && !find(&store, "two"));
+    assert!(store.find_observations(&key("observed")).unwrap().is_empty());
+    assert!(store.blob(&blob).unwrap().is_none());
+    assert!(is_on_disk(&store, &base) && is_on_disk(&store, &kept) && find(&store, "one"));
+    assert!(store.image("app").unwrap().is_some());
+    assert_eq!(store.prune(&Prune { all: true, ..Prune::default() }).unwrap().taken, []);
+}
+
+#[test]
+fn what_was_fetched_goes_only_where_all_may() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let mut archive = Vec::new();
+    let source = tempfile::tempdir().unwrap();
+    let made = layer(&open(source.path()), "fetched");
+    made.write_archive(&mut archive).unwrap();
+    let fetched = store.import_layer(&mut archive.as_slice(), made.diff_id()).unwrap();
+    assert_eq!(store.prune(&Prune::default()).unwrap().taken, []);
+    assert!(is_on_disk(&store, &fetched));
+    assert_eq!(store.prune(&Prune { all: true, ..Prune::default() }).unwrap().taken.len(), 1);
+    assert!(!is_on_disk(&store, &fetched));
+}
+
+/// The builds that run see what they have found until they end; later ones do not.
+#[test]
+fn nothing_is_taken_from_under_a_build_that_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let running = open(root.path());
+    let (used, tagged, lost) = (layer(&running, "used"), layer(&running, "tagged"), layer(&running, "lost"));
+    for (name, layer) in [("used", &used), ("tagged", &tagged), ("lost", &lost)] {
+        remember(&running, name, &[layer]);
+    }
+    drop(running);
+    let running = open(root.path());
+    assert!(find(&running, "used"));
+
+    let pruning = open(root.path());
+    assert_eq!(pruning.prune(&Prune::default()).unwrap().taken.len(), 3);
+    assert!(is_on_disk(&pruning, &used));
+    let usage = pruning.usage().unwrap();
+    let layers: Vec<_> = usage.iter().filter(|usage| usage.kind == UsageKind::Layer).collect();
+    assert!(layers.len() == 3 && layers.iter().all(|usage| usage.held == [Held::Build]), "{layers:?}");
+
+    // It goes on with what it has found.
+    assert_eq!(running.layer(used.diff_id()).unwrap().unwrap().diff_id(), used.diff_id());
+    assert!(running.has_layer(tagged.diff_id()).unwrap());
+    let later = open(root.path());
+    assert!(later.layer(used.diff_id()).unwrap().is_none() && !find(&later, "used"));
+    remember(&running, "used again", &[&used]);
+    tag(&running, "app", &[&tagged]);
+    drop((running, later));
+
+    assert_eq!(
+        pruning.prune(&Prune { unused_for: Some(Duration::from_secs(3600)), ..Prune::default() }).unwrap().taken,
+        []
+    );
+    assert!(is_on_disk(&pruning, &used) && is_on_disk(&pruning, &tagged) && !is_on_disk(&pruning, &lost));
+    assert!(find(&pruning, "used again"));
+}
+
+#[test]
+fn a_layer_that_is_made_again_is_pardoned() {
+    let root = tempfile::tempdir().unwrap();
+    let running = open(root.path());
+    let made = layer(&running, "made");
+    open(root.path()).prune(&Prune::default()).unwrap();
+    let later = open(root.path());
+    assert!(later.layer(made.diff_id()).unwrap().is_none());
+    let again = layer(&later, "made");
+    assert_eq!(again.diff_id(), made.diff_id());
+    remember(&later, "again", &[&again]);
+    drop((running, later));
+    let store = open(root.path());
+    store.prune(&Prune { ids: vec!["none".into()], ..Prune::default() }).unwrap();
+    assert!(find(&store, "again") && is_on_disk(&store, &again));
+}
+
+#[test]
+fn the_least_recently_used_go_first_and_no_more_than_need_be() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let layers = ["a", "b", "c"].map(|name| layer(&store, name));
+    let used = |layer: &StoredLayer, hours: i64| {
+        let nanos = hours * 3_600_000_000_000;
+        let update = "UPDATE layers SET saved = 0, used = ?2 WHERE diff_id = ?1";
+        let database = &store.inner().database;
+        database
+            .write(|write| Ok(write.execute(update, rusqlite::params![layer.diff_id().as_bytes(), nanos])?))
+            .unwrap();
+    };
+    [2, 1, 3].iter().zip(&layers).for_each(|(hours, layer)| used(layer, *hours));
+    let total: u64 = store.usage().unwrap().iter().map(|usage| usage.size).sum();
+    let pruned = store.prune(&Prune { keep: Some(total - 1), ..Prune::default() }).unwrap();
+    assert_eq!(
+        pruned.taken.iter().map(|usage| usage.id.clone()).collect::<Vec<_>>(),
+        [layers[1].diff_id().to_string()]
+    );
+    assert_eq!(store.prune(&Prune { keep: Some(total), ..Prune::default() }).unwrap().taken, []);
+
+    // Looking at a layer is using it.
+    let store = open(root.path());
+    store.layer(layers[0].diff_id()).unwrap();
+    store.note_use().unwrap();
+    let day = Some(Duration::from_secs(86_400));
+    let pruned = store.prune(&Prune { unused_for: day, ..Prune::default() }).unwrap();
+    assert_eq!(
+        pruned.taken.iter().map(|usage| usage.id.clone()).collect::<Vec<_>>(),
+        [layers[2].diff_id().to_string()]
+    );
+}
+
+#[test]
+fn cache_mounts_go_unless_somebody_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let copies = ["mounts/aa/0", "mounts/aa/1"].map(|copy| root.path().join(copy));
+    for copy in &copies {
+        std::fs::create_dir_all(copy.join("data")).unwrap();
+        std::fs::write(copy.join("lock"), "").unwrap();
+        std::fs::write(copy.join("data/x"), "x").unwrap();
+    }
+    std::fs::write(root.path().join("mounts/aa/lock"), "").unwrap();
+    let user = std::fs::File::open(copies[1].join("lock")).unwrap();
+    rustix::fs::flock(&user, rustix::fs::FlockOperation::LockShared).unwrap();
+    let pruned = store.prune(&Prune { kinds: vec![UsageKind::CacheMount], ..Prune::default() }).unwrap();
+    assert_eq!(pruned.taken.iter().map(|usage| usage.id.as_str()).collect::<Vec<_>>(), ["mounts/aa/0"]);
+    assert!(!copies[0].exists() && copies[1].join("data/x").exists());
+}
+
+#[test]
+fn the_figures_are_those_of_du() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    for number in 0..20 {
+        let layer = layer(&store, &number.to_string());
+        remember(&store, &number.to_string(), &[&layer]);
+        store.put_blob(number.to_string().repeat(20_000).as_bytes()).unwrap();
+    }
+    let total: u64 = store.usage().unwrap().iter().map(|usage| usage.size).sum();
+    let du = std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(root.path()).output().unwrap();
+    let du: u64 = String::from_utf8(du.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    assert!(total.abs_diff(du) * 100 <= du, "{total} and {du}");
+}

@@ -1,0 +1,311 @@
+//! All that is in the store: what it takes of the disk, when it was used, and who holds it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use kiln_solver::{Digest, Layer};
+use rusqlite::params;
+
+use super::disk;
+use crate::observations::RecordedChange;
+use crate::records::RecordedOutput;
+use crate::{Store, StoreError, database};
+
+/// One thing in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What it is.
+    pub kind: UsageKind,
+    /// A digest, or the name of a folder or file below the store's own.
+    pub id: String,
+    /// What it takes of the disk, in bytes.
+    pub size: u64,
+    /// When it was made, where that is known.
+    pub created: Option<SystemTime>,
+    /// When it was used last, where that is known.
+    pub used: Option<SystemTime>,
+    /// Who needs it.
+    pub held: Vec<Held>,
+    /// Whether it belongs to an image that was fetched, and not to what was built here.
+    pub is_fetched: bool,
+}
+
+/// What a [`Usage`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UsageKind {
+    /// An unpacked layer.
+    Layer,
+    /// A manifest, a config or a compressed layer.
+    Blob,
+    /// A copy of a cache mount.
+    CacheMount,
+    /// What is remembered of build contexts, and git repositories that were fetched.
+    Context,
+    /// The history of builds.
+    History,
+    /// What is being made at the moment.
+    Temporary,
+    /// The database and the like.
+    Database,
+}
+
+/// Who needs a thing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// The image of this name.
+    Image(String),
+    /// What is remembered of this step: with it the step is cached.
+    Step(String),
+    /// A build that was running when the thing was pruned.
+    Build,
+}
+
+impl UsageKind {
+    /// The word for it, for `--filter type=`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Blob => "blob",
+            Self::CacheMount => "cachemount",
+            Self::Context => "context",
+            Self::History => "history",
+            Self::Temporary => "temporary",
+            Self::Database => "database",
+        }
+    }
+}
+
+impl Usage {
+    fn of_files(kind: UsageKind, id: String, size: u64) -> Self {
+        Self { kind, id, size, created: None, used: None, held: Vec::new(), is_fetched: false }
+    }
+
+    /// Whether an image needs it.
+    pub fn is_in_image(&self) -> bool {
+        self.held.iter().any(|held| matches!(held, Held::Image(_)))
+    }
+
+    /// Whether a prune could take it away now.
+    pub fn is_reclaimable(&self) -> bool {
+        let kind = matches!(self.kind, UsageKind::Layer | UsageKind::Blob | UsageKind::CacheMount);
+        kind && !self.is_in_image() && !self.held.contains(&Held::Build)
+    }
+}
+
+/// Who holds which layers and blobs.
+#[derive(Default)]
+struct Holders {
+    layers: HashMap<Digest, Vec<Held>>,
+    blobs: HashMap<Digest, Vec<Held>>,
+}
+
+/// A row of `layers` or `blobs`.
+struct Row {
+    digest: Digest,
+    saved: SystemTime,
+    used: Option<SystemTime>,
+    disk: Option<u64>,
+    is_condemned: bool,
+    is_fetched: bool,
+}
+
+impl Store {
+    /// All that is in the store, the largest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self) -> Result<Vec<Usage>, StoreError> {
+        let holders = self.holders()?;
+        let mut all = self.layers_usage(&holders)?;
+        all.extend(self.blobs_usage(&holders)?);
+        all.extend(self.mounts_usage()?);
+        let root = self.root();
+        for (kind, name) in [
+            (UsageKind::Context, "contexts"),
+            (UsageKind::History, "history"),
+            (UsageKind::Temporary, "tmp"),
+            (UsageKind::Database, "kiln.db"),
+            (UsageKind::Database, "kiln.db-wal"),
+            (UsageKind::Database, "kiln.db-shm"),
+        ] {
+            let path = root.join(name);
+            let size = disk::taken(&path).map_err(StoreError::io("read", &path))?;
+            if size > 0 {
+                all.push(Usage::of_files(kind, name.to_owned(), size));
+            }
+        }
+        all.push(Usage::of_files(UsageKind::Database, "folders".to_owned(), self.folders()?));
+        all.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        Ok(all)
+    }
+
+    /// What the folders themselves take, and the little files that keep order in them.
+    fn folders(&self) -> Result<u64, StoreError> {
+        let root = self.root();
+        let mut paths: Vec<PathBuf> = ["", "oci-layout", "blobs", "blobs/sha256", "layers", "mounts"]
+            .iter()
+            .map(|name| root.join(name))
+            .collect();
+        for cache in folders(&root.join("mounts"))? {
+            paths.extend([cache.join("id"), cache.join("lock"), cache]);
+        }
+        let own = paths.iter().map(|path| disk::own(path).map_err(StoreError::io("read", path)));
+        let generations = root.join("generations");
+        let total: u64 = own.sum::<Result<u64, _>>()?;
+        Ok(total + disk::taken(&generations).map_err(StoreError::io("read", &generations))?)
+    }
+
+    fn layers_usage(&self, holders: &Holders) -> Result<Vec<Usage>, StoreError> {
+        let rows = self.rows("SELECT diff_id, saved, used, disk, condemned, imported FROM layers")?;
+        let unknown: Vec<Digest> = rows.iter().filter(|row| row.disk.is_none()).map(|row| row.digest).collect();
+        let paths: Vec<PathBuf> = unknown.iter().map(|digest| self.inner().layer_directory(digest)).collect();
+        let sizes = disk::taken_each(&paths).map_err(StoreError::io("read", self.root()))?;
+        // A layer never changes, so it is measured once.
+        self.inner().database.write(|transaction| {
+            let mut update = transaction.prepare_cached("UPDATE layers SET disk = ?2 WHERE diff_id = ?1")?;
+            for (digest, size) in unknown.iter().zip(&sizes) {
+                update.execute(params![digest.as_bytes(), i64::try_from(*size).unwrap_or(i64::MAX)])?;
+            }
+            Ok(())
+        })?;
+        let measured: HashMap<Digest, u64> = unknown.into_iter().zip(sizes).collect();
+        let usage = |row: Row| {
+            let size = row.disk.or_else(|| measured.get(&row.digest).copied()).unwrap_or_default();
+            self.row_usage(UsageKind::Layer, row, size, &holders.layers)
+        };
+        Ok(rows.into_iter().map(usage).collect())
+    }
+
+    fn blobs_usage(&self, holders: &Holders) -> Result<Vec<Usage>, StoreError> {
+        let rows = self.rows(
+            "SELECT digest, saved, NULL, NULL, condemned, digest NOT IN (SELECT digest FROM layer_blobs
+                JOIN layers USING (diff_id) WHERE imported = 0) FROM blobs",
+        )?;
+        let paths: Vec<PathBuf> =
+            rows.iter().map(|row| self.root().join("blobs/sha256").join(row.digest.hex())).collect();
+        let sizes = disk::taken_each(&paths).map_err(StoreError::io("read", self.root()))?;
+        let usage = |(row, size)| self.row_usage(UsageKind::Blob, row, size, &holders.blobs);
+        Ok(rows.into_iter().zip(sizes).map(usage).collect())
+    }
+
+    fn row_usage(&self, kind: UsageKind, row: Row, size: u64, holders: &HashMap<Digest, Vec<Held>>) -> Usage {
+        let held = match row.is_condemned {
+            true => vec![Held::Build],
+            false => holders.get(&row.digest).cloned().unwrap_or_default(),
+        };
+        let id = row.digest.to_string();
+        let used = Some(row.used.unwrap_or(row.saved));
+        Usage { kind, id, size, created: Some(row.saved), used, held, is_fetched: row.is_fetched }
+    }
+
+    fn rows(&self, query: &str) -> Result<Vec<Row>, StoreError> {
+        self.inner().database.read(|connection| {
+            let mut query = connection.prepare(query)?;
+            let rows = query.query_map([], |row| {
+                Ok(Row {
+                    digest: database::digest(row, 0)?,
+                    saved: database::from_nanos(row.get(1)?),
+                    used: row.get::<_, Option<i64>>(2)?.map(database::from_nanos),
+                    disk: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                    is_condemned: row.get::<_, Option<i64>>(4)?.is_some(),
+                    is_fetched: row.get(5)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Each copy of each cache mount.
+    fn mounts_usage(&self) -> Result<Vec<Usage>, StoreError> {
+        let mut all = Vec::new();
+        for copy in copies(&self.root().join("mounts"))? {
+            let io = || StoreError::io("read", &copy);
+            let size = disk::taken(&copy).map_err(io())?;
+            let used = std::fs::metadata(copy.join("lock")).and_then(|lock| lock.modified()).ok();
+            let id = copy.strip_prefix(self.root()).unwrap_or(&copy).display().to_string();
+            all.push(Usage { used, ..Usage::of_files(UsageKind::CacheMount, id, size) });
+        }
+        Ok(all)
+    }
+
+    fn holders(&self) -> Result<Holders, StoreError> {
+        let mut layers: BTreeMap<Digest, BTreeSet<Held>> = BTreeMap::new();
+        let mut holders = Holders::default();
+        for (name, image) in self.images()? {
+            let held = Held::Image(name);
+            holders.blobs.entry(image.id).or_default().push(held.clone());
+            for layer in &image.layers {
+                layers.entry(layer.diff_id).or_default().insert(held.clone());
+            }
+        }
+        for (name, held) in self.remembered()? {
+            for layer in held {
+                layers.entry(layer.diff_id).or_default().insert(Held::Step(name.clone()));
+            }
+        }
+        for (diff_id, held) in layers {
+            holders.layers.insert(diff_id, held.into_iter().collect());
+        }
+        for (diff_id, blob) in self.all_layer_blobs()? {
+            if let Some(held) = holders.layers.get(&diff_id) {
+                let images = held.iter().filter(|held| matches!(held, Held::Image(_)));
+                holders.blobs.entry(blob).or_default().extend(images.cloned());
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The names of the steps that are remembered, with the layers that they made or would be found by.
+    pub(super) fn remembered(&self) -> Result<Vec<(String, Vec<Layer>)>, StoreError> {
+        let texts = |query: &str| {
+            self.inner().database.read(|connection| {
+                let mut query = connection.prepare(query)?;
+                let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })
+        };
+        let mut all = Vec::new();
+        for (name, outputs) in texts("SELECT name, outputs FROM records")? {
+            all.push((name, RecordedOutput::layers_in(&outputs)));
+        }
+        for (name, changes) in texts("SELECT name, changes FROM observations")? {
+            all.push((name, RecordedChange::layers_in(&changes)));
+        }
+        Ok(all)
+    }
+
+    /// Which blobs are compressed layers, and of which layer.
+    pub(super) fn all_layer_blobs(&self) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        self.inner().database.read(|connection| {
+            let mut query = connection.prepare("SELECT diff_id, digest FROM layer_blobs")?;
+            let rows = query.query_map([], |row| Ok((database::digest(row, 0)?, database::digest(row, 1)?)))?;
+            rows.collect()
+        })
+    }
+}
+
+/// The folders of the copies of all cache mounts.
+pub(super) fn copies(mounts: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut copies = Vec::new();
+    for cache in folders(mounts)? {
+        copies.extend(folders(&cache)?);
+    }
+    Ok(copies)
+}
+
+fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let io = || StoreError::io("read", path);
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io())?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io())?;
+        if entry.file_type().map_err(io())?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
