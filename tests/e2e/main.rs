@@ -28,5 +28,6 @@ mod progress;
 mod prune;
 mod registry;
 mod rootless;
+mod run;
 mod sandbox;
 mod stages;
