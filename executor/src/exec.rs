@@ -3,15 +3,14 @@
 pub(crate) mod container;
 pub(crate) mod limits;
 mod mounts;
+mod network;
 pub(crate) mod user;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
-use kiln_solver::{
-    self as solver, Cancel, Digest, Exec, Job, Layer, LogStream, Mount, MountKind, Origin, Output, Security, StepError,
-};
+use kiln_solver::{Cancel, Digest, Exec, Job, Layer, LogStream, Mount, MountKind, Origin, Output, Security, StepError};
 
 use crate::cgroup::{CgroupError, MemoryKill};
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
@@ -63,16 +62,18 @@ impl From<ExecError> for StepError {
 /// Runs the command of an Exec step and commits what it wrote. A command that a shell reports as killed by a
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Vec<Output>, StepError> {
-    let prepared = prepare(executor, job, exec)?;
+    let mut prepared = prepare(executor, job, exec)?;
     if let Err(error) = run(executor, job, exec, &prepared.spec) {
         if is_of_command(&error) {
             executor.keep_failed(job.id, prepared);
+        } else {
+            prepared.network.discard();
         }
         return Err(error);
     }
-    let Prepared { spec, draft, mounted } = prepared;
-    // Others may have the locks of cache mounts now.
-    drop(spec);
+    let Prepared { spec, draft, mounted, network } = prepared;
+    // Others may have the locks of cache mounts and the network now.
+    drop((spec, network));
     let mut outputs = mounted.commit(executor).map_err(ExecError::Mounts)?;
     if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
         let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
@@ -114,16 +115,24 @@ pub(crate) struct Prepared {
     draft: LayerDraft,
     /// What its mounts need.
     mounted: Mounted,
+    network: network::Access,
 }
 
 fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, StepError> {
-    let stored = executor.stored(root_layers(job, exec)?, job.cancel)?;
+    let layers = root_layers(job, exec)?;
+    let network = network::begin(executor, exec);
+    let stored = executor.stored(layers, job.cancel)?;
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
     let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
     let mut spec = describe(exec, executor.environment(), root, stored)?;
     spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
     let mounted = mounts::prepare(executor, job, exec, &mut spec).map_err(ExecError::Mounts)?;
-    Ok(Prepared { spec, draft, mounted })
+    let network = network.wait(job.cancel)?;
+    network.give(&mut spec);
+    if let Some(note) = network.note() {
+        job.observer.log(job.id, LogStream::Stderr, note.as_bytes());
+    }
+    Ok(Prepared { spec, draft, mounted, network })
 }
 
 /// Whether a command ran and is to blame.
@@ -227,9 +236,6 @@ fn is_set(name: &str, env: &[String]) -> bool {
 
 /// The whole of the command.
 fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
-    if !exec.hosts.is_empty() {
-        return Err(ExecError::Unsupported("a command with hosts of its own"));
-    }
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));
     }
@@ -249,11 +255,8 @@ fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) 
         env,
         cwd: exec.cwd.clone(),
         user,
-        network: match exec.network {
-            solver::Network::None => Network::None,
-            solver::Network::Default | solver::Network::Host => Network::Host,
-        },
-        hosts: Vec::new(),
+        network: Network::default(),
+        hosts: network::hosts(&exec.hosts)?,
         insecure: exec.security == Security::Insecure,
         limits: Limits::default(),
         terminal: None,

@@ -2,7 +2,7 @@
 //!
 //! [`Executor`] is the solver's [`Worker`](kiln_solver::Worker). It reads build contexts ([`Context`]), copies
 //! files into new layers without mounting anything, fetches what comes from afar ([`sources`]), and runs commands in a
-//! namespaced [`sandbox`].
+//! namespaced [`sandbox`], each in a [`network`] of its own.
 //!
 //! **Invariant**: nothing here knows of Dockerfiles, registries or the command line, and nothing here reads the
 //! environment or prints. A path that an image, a context or an archive gave is only ever resolved below the
@@ -15,6 +15,7 @@ mod differences;
 mod error;
 mod exec;
 mod files;
+pub mod network;
 mod paths;
 pub mod rootless;
 pub mod sandbox;

@@ -16,6 +16,7 @@ use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
 use crate::exec::{Prepared, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
+use crate::network::Networks;
 use crate::sandbox::Sandbox;
 use crate::sources::{Remote, Sources};
 use crate::{Context, Credentials, ExecutorError};
@@ -63,6 +64,7 @@ pub struct Executor {
     credentials: Credentials,
     /// The containers of steps that failed, where they are to be kept.
     failed: Option<Mutex<HashMap<StepId, Container>>>,
+    networks: Option<Networks>,
 }
 
 impl Executor {
@@ -75,6 +77,7 @@ impl Executor {
             limits: StepLimits::default(),
             groups: Groups::none(),
             credentials: Credentials::default(),
+            networks: None,
             failed: None,
         }
     }
@@ -106,6 +109,12 @@ impl Executor {
     #[must_use]
     pub fn with_credentials(self, credentials: Credentials) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// The same, giving commands that ask for nothing else networks of their own; else they have the host's.
+    #[must_use]
+    pub fn with_networks(self, networks: Networks) -> Self {
+        Self { networks: Some(networks), ..self }
     }
 
     /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`].
@@ -144,6 +153,10 @@ impl Executor {
 
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    pub(crate) fn networks(&self) -> Option<&Networks> {
+        self.networks.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

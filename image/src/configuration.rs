@@ -1,5 +1,7 @@
-//! `kiln.toml`: how registries are reached and how much history is kept, with the keys of buildkitd.toml.
+//! `kiln.toml`: how registries are reached, how much history is kept and how names are looked up, with the keys of
+//! buildkitd.toml.
 
+mod dns;
 mod history;
 
 use std::collections::BTreeMap;
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use dns::Dns;
 pub use history::HistorySettings;
 
 /// What `kiln.toml` says.
@@ -27,6 +30,11 @@ pub use history::HistorySettings;
 /// max-entries = 50
 /// max-age = "48h"
 /// max-size = "1GiB"
+///
+/// [dns]
+/// nameservers = ["192.0.2.53"]
+/// options = ["edns0"]
+/// search-domains = ["example.com"]
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +45,9 @@ pub struct Configuration {
     /// How much of the history of builds is kept.
     #[serde(default)]
     pub history: HistorySettings,
+    /// How commands look names up.
+    #[serde(default)]
+    pub dns: Dns,
 }
 
 /// How one registry is reached.
@@ -86,6 +97,7 @@ impl Configuration {
         for (host, settings) in &configuration.registry {
             check(host, settings).map_err(|reason| ConfigurationError(format!("registry.\"{host}\": {reason}")))?;
         }
+        configuration.dns.check().map_err(|reason| ConfigurationError(format!("dns: {reason}")))?;
         Ok(configuration)
     }
 }
@@ -125,6 +137,10 @@ mod tests {
             [[registry."r.local:5000".keypair]]
             key = "/k"
             cert = "/c"
+            [dns]
+            nameservers = ["192.0.2.53", "2001:db8::53"]
+            options = ["edns0", "ndots:1"]
+            searchDomains = ["example.com"]
         "#;
         let configuration = Configuration::parse(text).unwrap();
         assert_eq!(configuration.registry["docker.io"].mirrors.len(), 3);
@@ -132,6 +148,9 @@ mod tests {
         assert_eq!((local.http, local.insecure), (Some(true), true));
         assert_eq!(local.ca, [PathBuf::from("/ca.pem")]);
         assert_eq!(local.keypair, [KeyPair { key: "/k".into(), cert: "/c".into() }]);
+        assert_eq!(configuration.dns.nameservers.len(), 2);
+        assert_eq!(configuration.dns.options, ["edns0", "ndots:1"]);
+        assert_eq!(configuration.dns.search_domains, ["example.com"]);
         assert_eq!(Configuration::parse("").unwrap(), Configuration::default());
     }
 
@@ -146,6 +165,9 @@ mod tests {
             ("[registry.\"a\"]\nmirrors = [\"ftp://x\"]\n", "ftp://x"),
             ("registry = 1", "registry"),
             ("[registry", "1"),
+            ("[dns]\nnameservers = [\"dns.example\"]\n", "nameservers"),
+            ("[dns]\noptions = [\"a\\nnameserver 192.0.2.1\"]\n", "a\\nnameserver"),
+            ("[dns]\nsearch = []\n", "search"),
         ];
         for (text, named) in cases {
             let error = Configuration::parse(text).unwrap_err().to_string();

@@ -26,7 +26,7 @@ mod registry;
 pub mod spec;
 
 pub use assemble::{Assembled, assemble};
-pub use configuration::Configuration;
+pub use configuration::{Configuration, Dns};
 pub use credentials::Credentials;
 pub use error::ImageError;
 pub use images::{Images, Pull, Resolved, Settings};

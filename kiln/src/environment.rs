@@ -107,6 +107,12 @@ impl Environment {
         })
     }
 
+    /// Where programs are (`PATH`).
+    pub(crate) fn search_path(&self) -> &OsStr {
+        let path = self.remote.iter().find(|(name, _)| name == "PATH");
+        path.map_or(OsStr::new(""), |(_, value)| value)
+    }
+
     /// Reads the configuration file: the one asked for, else the first that exists.
     pub(crate) fn configuration(&self) -> Result<Configuration, CliError> {
         let asked = self.config.iter().map(|path| (path, true));

@@ -17,11 +17,15 @@ mod terminal;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use kiln_executor::sandbox;
+use kiln_executor::{network, sandbox};
 
 fn main() -> ExitCode {
-    if std::env::args_os().next().as_deref() == Some(OsStr::new(sandbox::HELPER_NAME)) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name == OsStr::new(sandbox::HELPER_NAME) {
         sandbox::helper_main();
+    }
+    if name == OsStr::new(network::LAUNCHER_NAME) {
+        network::launcher_main();
     }
     commands::main()
 }

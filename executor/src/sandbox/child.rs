@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::filter::Filter;
 use super::mounts::{self, Staged};
@@ -21,7 +22,9 @@ use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, groups, privilege
 /// Becomes the command, in the namespaces that it was made in.
 pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
     let Request { spec, house } = request;
-    let own_network = spec.network == Network::None;
+    let own_network = spec.network != Network::Host;
+    // Before /sys is mounted, which shows the network of whom mounts it.
+    enter_network(spec)?;
     let _ = rustix::process::setsid();
     // Modes are given as they shall be.
     rustix::process::umask(Mode::empty());
@@ -34,14 +37,14 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
         if !spec.limits.cgroups.is_empty() {
             groups::mount(&points.0, &spec.limits.cgroups, spec.insecure)?;
         }
-        system::bind_file(&house.resolv_conf, &points.1.resolv_conf)
+        system::bind_file(house.resolv_conf(spec.network), &points.1.resolv_conf)
             .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
         system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;
         mounts::attach_all(&points.0, &mounts)?;
         pivot(&points.0).map_err(failed(Phase::Pivot, "/"))?;
     }
     rustix::system::sethostname(HOSTNAME.as_bytes()).map_err(failed(Phase::Namespaces, "host name"))?;
-    if own_network {
+    if spec.network == Network::None {
         loopback_up().map_err(failed(Phase::Network, "loopback"))?;
     }
     match &spec.terminal {
@@ -120,6 +123,15 @@ fn pivot(root: &OwnedFd) -> Result<(), Errno> {
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")
+}
+
+/// Enters the network namespace that the request came with, if it did.
+fn enter_network(spec: &RunSpec) -> Result<(), Failure> {
+    let Network::Namespace(index) = spec.network else { return Ok(()) };
+    let namespace = spec.files.get(index.0 as usize).ok_or(Errno::BADF);
+    namespace
+        .and_then(|namespace| move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)))
+        .map_err(failed(Phase::Network, "the network namespace"))
 }
 
 fn loopback_up() -> Result<(), Errno> {

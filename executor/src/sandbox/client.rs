@@ -1,5 +1,6 @@
 //! kiln's side of the sandbox: starts the helper, hands it commands and pumps their output.
 
+use std::borrow::Cow;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,8 +20,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use kiln_solver::{Cancel, LogStream};
 
+use super::names::{self, HostsFiles};
 use super::overlay::WorkDirectories;
-use super::protocol::{Channels, Failure, House, MAX_FILES, Reply, Request};
+use super::protocol::{Channels, Failure, House, MAX_FILES, Reply, Request, errno};
 use super::{ExitStatus, HELPER_NAME, MountSource, Phase, Root, RunSpec, SandboxError, SandboxSettings, points};
 use crate::rootless::Identity;
 
@@ -35,6 +37,7 @@ struct Helper {
     control: OwnedFd,
     process: Child,
     house: House,
+    hosts: HostsFiles,
 }
 
 impl Sandbox {
@@ -106,7 +109,7 @@ impl Sandbox {
         let (socket, their_socket) = socket_pair().map_err(failed("socket pair"))?;
         let channels = Channels { stdout: their_stdout, stderr: their_stderr, run: their_socket };
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sent = match &*helper {
+        let mut sent = match &mut *helper {
             Some(helper) => helper.send(spec, &channels),
             None => Err(Errno::PIPE),
         };
@@ -131,15 +134,17 @@ impl Sandbox {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed("`/proc/self/exe`"))?;
-        Ok(Helper { control, process, house })
+        let hosts = HostsFiles::new(&self.settings.directory, &self.settings.hosts);
+        Ok(Helper { control, process, house, hosts })
     }
 
     /// Puts the stub and the files that every command sees into the sandbox's directory.
     fn furnish(&self) -> io::Result<House> {
-        let SandboxSettings { identity, directory, resolv_conf, hosts } = &self.settings;
+        let SandboxSettings { identity, directory, resolv_conf, own_resolv_conf, hosts } = &self.settings;
         let house = House {
             stub: directory.join("stub"),
             resolv_conf: directory.join("resolv.conf"),
+            own_resolv_conf: directory.join("own-resolv.conf"),
             hosts: directory.join("hosts"),
             user_namespace: identity.in_user_namespace(),
             single_id: matches!(identity, Identity::UserSingle { .. }),
@@ -147,9 +152,9 @@ impl Sandbox {
         make_readable_directory(directory)?;
         make_readable_directory(&house.stub)?;
         points::make_stub(&house.stub)?;
-        for (path, contents) in [(&house.resolv_conf, resolv_conf), (&house.hosts, hosts)] {
-            std::fs::write(path, contents)?;
-            rustix::fs::chmod(path, Mode::from_raw_mode(0o644))?;
+        let resolvers = [(&house.resolv_conf, resolv_conf), (&house.own_resolv_conf, own_resolv_conf)];
+        for (path, contents) in resolvers.into_iter().chain([(&house.hosts, hosts)]) {
+            names::write_readable(path, contents)?;
         }
         Ok(house)
     }
@@ -201,9 +206,14 @@ impl Drop for Sandbox {
 }
 
 impl Helper {
-    fn send(&self, spec: &RunSpec, channels: &Channels) -> Result<(), Errno> {
+    fn send(&mut self, spec: &RunSpec, channels: &Channels) -> Result<(), Errno> {
+        let own_hosts = self.hosts.of(&spec.hosts).map_err(|error| errno(&error))?;
         let text = rustix::fs::memfd_create("kiln-request", MemfdFlags::CLOEXEC)?;
-        let encoded = Request::encode(spec, &self.house)?;
+        let house = match own_hosts {
+            None => Cow::Borrowed(&self.house),
+            Some(hosts) => Cow::Owned(House { hosts, ..self.house.clone() }),
+        };
+        let encoded = Request::encode(spec, &house)?;
         let mut bytes = &encoded[..];
         let mut offset = 0;
         while !bytes.is_empty() {

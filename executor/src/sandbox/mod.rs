@@ -27,6 +27,7 @@
 //! | `groups.rs` | control groups: entering and showing them |
 //! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
+//! | `names.rs` | `/etc/resolv.conf` and `/etc/hosts` |
 //! | `points.rs` | where things are mounted in it, without leaving a trace |
 //! | `mounts.rs` | what a command asks to be mounted |
 //! | `secret.rs` | bytes that are wiped and never shown |
@@ -43,6 +44,7 @@ mod groups;
 mod helper;
 mod inherit;
 mod mounts;
+mod names;
 mod overlay;
 mod points;
 mod privilege;
@@ -65,6 +67,7 @@ use crate::rootless::Identity;
 
 pub use client::Sandbox;
 pub use helper::helper_main;
+pub use names::hosts_with_own_name;
 pub use secret::Secret;
 pub use spec::{
     ControlGroup, ExitStatus, FileIndex, Limits, Mount, MountSource, Network, Root, RunSpec, Terminal, TerminalSize,
@@ -86,8 +89,10 @@ pub struct SandboxSettings {
     /// A directory of the sandbox's own, on any file system that overlayfs takes as a lower one. It must outlive
     /// the sandbox.
     pub directory: PathBuf,
-    /// What commands read as `/etc/resolv.conf`.
+    /// What commands in the host's network, or in none, read as `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
+    /// What commands in a network of their own read as `/etc/resolv.conf`; see [`crate::network::dns`].
+    pub own_resolv_conf: Vec<u8>,
     /// What commands read as `/etc/hosts`; see [`hosts_with_own_name`].
     pub hosts: Vec<u8>,
 }
@@ -161,7 +166,7 @@ pub enum Phase {
     System,
     /// Making the mounted root the root.
     Pivot,
-    /// Bringing loopback up.
+    /// Entering the network, or bringing loopback up.
     Network,
     /// Entering the working directory.
     WorkingDirectory,
@@ -203,17 +208,4 @@ impl std::fmt::Display for Phase {
             Self::Exec => "execute the program",
         })
     }
-}
-
-/// The hosts file of the machine, grown by the name that commands have ([`HOSTNAME`]).
-pub fn hosts_with_own_name(machine: &[u8]) -> Vec<u8> {
-    let mut hosts = machine.to_vec();
-    if hosts.last().is_some_and(|&last| last != b'\n') {
-        hosts.push(b'\n');
-    }
-    if hosts.is_empty() {
-        hosts.extend_from_slice(b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    }
-    hosts.extend_from_slice(format!("127.0.0.1\t{HOSTNAME}\n").as_bytes());
-    hosts
 }

@@ -24,9 +24,12 @@ pub(super) struct House {
     /// The lowest layer of every root: empty mount points.
     #[serde(with = "path")]
     pub(super) stub: PathBuf,
-    /// The file shown as `/etc/resolv.conf`.
+    /// The file shown as `/etc/resolv.conf` in the host's network and in none.
     #[serde(with = "path")]
     pub(super) resolv_conf: PathBuf,
+    /// The file shown as `/etc/resolv.conf` in a network of the command's own.
+    #[serde(with = "path")]
+    pub(super) own_resolv_conf: PathBuf,
     /// The file shown as `/etc/hosts`.
     #[serde(with = "path")]
     pub(super) hosts: PathBuf,
@@ -166,6 +169,7 @@ mod tests {
             house: House {
                 stub: "/stub".into(),
                 resolv_conf: "/r".into(),
+                own_resolv_conf: "/o".into(),
                 hosts: "/h".into(),
                 user_namespace: true,
                 single_id: false,

@@ -152,6 +152,17 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno>
     check(result).map(drop)
 }
 
+/// Lets only those frames through to the reader of a tap device that a classic BPF program accepts (`TUNATTACHFILTER`
+/// of `linux/if_tun.h`).
+pub(crate) fn filter_tap(tap: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
+    const TUNATTACHFILTER: libc::c_ulong = 0x4010_54d5;
+    let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel only reads the program, which has the length given.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), TUNATTACHFILTER as _, &raw const program) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
 /// Becomes another program. Returns only if that failed.
 pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
     let (arguments, environment) = (pointers(arguments), pointers(environment));

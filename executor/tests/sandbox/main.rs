@@ -24,6 +24,7 @@ mod insecure;
 mod limits;
 mod mounted;
 mod mounts;
+mod network;
 mod rootless;
 mod steps;
 mod terminal;
@@ -34,6 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use kiln_executor::network::{LAUNCHER_NAME, launcher_main};
 use kiln_executor::rootless::{Identity, enter};
 use kiln_executor::sandbox::{HELPER_NAME, helper_main};
 
@@ -46,8 +48,12 @@ const GROUPS: &str = "--groups=";
 const INNER: &str = "--inner";
 
 fn main() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name.as_bytes() == HELPER_NAME.as_bytes()) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name.as_bytes() == HELPER_NAME.as_bytes() {
         helper_main();
+    }
+    if name.as_bytes() == LAUNCHER_NAME.as_bytes() {
+        launcher_main();
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "--hang") {
@@ -58,6 +64,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|first| first == "--show") {
         return inherit::show(arguments[1].as_ref());
+    }
+    if arguments.first().is_some_and(|first| first == "--hang-in-network") {
+        return network::hang(&arguments[1]);
     }
     let identity = match enter() {
         Ok(identity) => identity,
@@ -76,7 +85,7 @@ fn main() -> ExitCode {
         if !inner && identity == Identity::Root {
             println!(
                 "\nas an ordinary user with a range of ids:\n{}",
-                rootless::output(rootless::Kind::Range, &["--bench"]).0
+                rootless::output(rootless::Kind::Range, rootless::Place::Here, &["--bench"]).0
             );
         }
         return ExitCode::SUCCESS;
@@ -84,10 +93,13 @@ fn main() -> ExitCode {
     let groups = arguments.iter().find_map(|argument| argument.strip_prefix(GROUPS)).map(str::to_owned);
     let delegated = (!inner && identity == Identity::Root).then(|| groups::Delegated::make("root", None));
     let groups = groups.or(delegated.as_ref().and_then(groups::Delegated::name));
-    let (mut passed, mut failed) = run_cases(&identity, groups, &filters);
+    let is_given = |place: &&rootless::Place| arguments.iter().any(|argument| argument == place.flag());
+    let place = rootless::PLACES.iter().find(is_given).copied().unwrap_or(rootless::Place::Here);
+    let (mut passed, mut failed) = run_cases(&identity, groups, place, &filters);
     if !inner && identity == Identity::Root {
-        for kind in [rootless::Kind::Range, rootless::Kind::Single] {
-            let (more_passed, more_failed) = rootless::run(kind, &filters);
+        let (kinds, places) = (rootless::KINDS, rootless::PLACES);
+        for (kind, place) in places.iter().flat_map(|place| kinds.iter().map(move |kind| (*kind, *place))) {
+            let (more_passed, more_failed) = rootless::run(kind, place, &filters);
             passed += more_passed;
             failed += more_failed;
         }
@@ -97,7 +109,19 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_cases(identity: &Identity, groups: Option<String>, filters: &[&str]) -> (u32, u32) {
+/// The cases for where this process is.
+fn cases_of(place: rootless::Place) -> Vec<&'static (&'static str, cases::Case)> {
+    let lists: &[&[_]] = match place {
+        rootless::Place::Online => &[network::ONLINE],
+        rootless::Place::Offline => &[network::OFFLINE],
+        rootless::Place::Here => {
+            &[cases::ALL, limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL]
+        }
+    };
+    lists.iter().flat_map(|list| list.iter()).collect()
+}
+
+fn run_cases(identity: &Identity, groups: Option<String>, place: rootless::Place, filters: &[&str]) -> (u32, u32) {
     let mode = match identity {
         Identity::Root => "root",
         Identity::UserRange => "range",
@@ -114,9 +138,11 @@ fn run_cases(identity: &Identity, groups: Option<String>, filters: &[&str]) -> (
         if outcome.is_ok() { passed += 1 } else { failed += 1 }
     };
     let world = World::new(identity.clone()).in_groups(groups);
-    let more = [limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL];
-    for (name, case) in cases::ALL.iter().chain(more.into_iter().flatten()).filter(|(name, _)| chosen(name)) {
+    for (name, case) in cases_of(place).into_iter().filter(|(name, _)| chosen(name)) {
         run(name, &|| case(&world));
+    }
+    if place != rootless::Place::Here {
+        return (passed, failed);
     }
     let mut ground = None;
     for (theme, attempt) in escapes::all() {

@@ -54,6 +54,7 @@ impl World {
             identity: identity.clone(),
             directory: directory.join("sandbox"),
             resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
+            own_resolv_conf: b"nameserver 10.0.2.3\n".to_vec(),
             hosts: b"127.0.0.1 localhost\n".to_vec(),
         })
     }

@@ -22,6 +22,7 @@ fn executor(world: &World) -> Executor {
         identity: crate::rootless::Identity::Root,
         directory: world.directory.path().join("sandbox"),
         resolv_conf: Vec::new(),
+        own_resolv_conf: Vec::new(),
         hosts: Vec::new(),
     };
     Executor::new(Settings {

@@ -1,9 +1,9 @@
 //! `kiln build`
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
-//! contexts from elsewhere, [`explain`] why steps ran, [`glue`] what the crates need of each other, [`export`] the
-//! end, [`call`] what is told instead of building, [`enter`] shells in what a build has left. Here is the way from one to
-//! the next.
+//! contexts from elsewhere, [`explain`] why steps ran, [`network`] how commands reach others, [`glue`] what the crates
+//! need of each other, [`export`] the end, [`call`] what is told instead of building, [`enter`] shells in what a build
+//! has left. Here is the way from one to the next.
 
 mod args;
 mod call;
@@ -13,6 +13,7 @@ mod enter;
 mod explain;
 mod export;
 mod glue;
+mod network;
 mod output;
 mod record;
 mod remote;
@@ -32,7 +33,7 @@ use kiln_executor::sources::Unpacked;
 use kiln_executor::{Context, Executor};
 use kiln_frontend::Build;
 use kiln_frontend::checks::KnownBases;
-use kiln_image::{Credentials, Images, Patience, Pull};
+use kiln_image::{Credentials, Dns, Images, Patience, Pull};
 use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Cancel, Digest, Layer, Operation, Output, SolveError, Source, solve};
@@ -145,6 +146,8 @@ struct Work {
     session: Session,
     scratch: Scratch,
     images: Arc<Images>,
+    /// What the configuration says of looking names up.
+    dns: Dns,
     cancel: Cancel,
     interrupt: Interrupt,
     /// The main context, where it was unpacked for this build.
@@ -168,6 +171,7 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
     let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
+    let dns = configuration.dns.clone();
     let images = Images::new(kiln_image::Settings {
         store: session.store.clone(),
         configuration,
@@ -175,7 +179,7 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
         patience: Patience::default(),
         cancel: cancel.clone(),
     });
-    Ok(Work { session, scratch, images: Arc::new(images), cancel, interrupt, unpacked: None })
+    Ok(Work { session, scratch, images: Arc::new(images), dns, cancel, interrupt, unpacked: None })
 }
 
 impl Builder<'_> {
@@ -354,10 +358,13 @@ impl Builder<'_> {
     }
 
     fn executor(&self, build: &Build, work: &Work) -> Result<Executor, CliError> {
+        let plan = network::Plan::new(&work.dns);
+        let networks = plan.networks(&work.session.identity, self.environment);
         let sandbox = Sandbox::new(SandboxSettings {
             identity: work.session.identity.clone(),
             directory: work.scratch.path().join("sandbox"),
-            resolv_conf: read_or_empty("/etc/resolv.conf"),
+            resolv_conf: plan.resolver.host,
+            own_resolv_conf: plan.resolver.own,
             hosts: hosts_with_own_name(&read_or_empty("/etc/hosts")),
         });
         let executor = Executor::new(kiln_executor::Settings {
@@ -369,6 +376,7 @@ impl Builder<'_> {
         });
         let executor = executor
             .with_environment(build.proxy_env.clone())
+            .with_networks(networks)
             .with_remote(remote::settings(self.environment))
             .with_credentials(self.request.run.credentials.clone())
             .with_limits(self.request.run.limits.clone())
