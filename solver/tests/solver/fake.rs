@@ -101,6 +101,10 @@ pub(crate) struct World {
     observations: Mutex<HashMap<Key, Vec<Observation>>>,
     past: Mutex<HashMap<String, (Digest, Past)>>,
     reasons: Mutex<Vec<(StepId, Vec<Reason>)>>,
+    /// What each step that was carried out could tell of its inputs.
+    carried_out: Mutex<HashSet<(Digest, String)>>,
+    /// The steps that were carried out again on what they cannot tell apart from what they had before.
+    repeated: Mutex<Vec<String>>,
     ran: Mutex<Vec<String>>,
     hits: Mutex<Vec<(StepId, Hit)>>,
     drifted: Mutex<HashSet<String>>,
@@ -116,6 +120,19 @@ impl World {
 
     pub(crate) fn edit(&self, context: &str, content: u64) {
         self.contexts.lock().unwrap().insert(context.to_owned(), content);
+    }
+
+    /// The steps that were carried out again for no reason.
+    pub(crate) fn repeated(&self) -> Vec<String> {
+        self.repeated.lock().unwrap().clone()
+    }
+
+    /// What a step can tell of its inputs.
+    fn told(&self, exec: &Exec, inputs: &[Output]) -> String {
+        if exec.args[0] == "peek" {
+            return self.peeked(exec, inputs).to_string();
+        }
+        inputs.iter().map(|input| self.seen(input).to_string()).collect()
     }
 
     /// From now on the step of this name gives another output, as one that asks the network might.
@@ -249,6 +266,10 @@ impl Worker for World {
     fn run(&self, job: Job<'_>) -> Result<Made, StepError> {
         if let Operation::Exec(exec) = &job.step.operation {
             self.ran.lock().unwrap().push(exec.args[1].clone());
+            let told = (job.step.own_digest(), self.told(exec, job.inputs));
+            if !self.carried_out.lock().unwrap().insert(told) {
+                self.repeated.lock().unwrap().push(exec.args[1].clone());
+            }
             match exec.args[0].as_str() {
                 "failing" => return Err(StepError::ExitCode(3)),
                 "meet" => self.meet(),

@@ -49,7 +49,8 @@ fn run_everything(world: &World, build: &Build, targets: &[Handle]) -> Vec<Vec<O
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    // `PROPTEST_CASES` asks for more.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_result_is_that_of_running_everything(
@@ -67,6 +68,7 @@ proptest! {
             contents[context] = content;
             let solved = world.solve(&build, &targets).unwrap();
             prop_assert_eq!(solved, run_everything(&world, &build, &targets));
+            prop_assert_eq!(world.repeated(), Vec::<String>::new(), "a hit was due");
             let mut ran = world.take_ran();
             if seen_before.contains(&contents) {
                 prop_assert!(ran.is_empty(), "ran again with contents seen before: {:?}", ran);
