@@ -114,8 +114,8 @@ const MAGIC: &[u8; 8] = b"kilnidx\x01";
 const HEADER: usize = 64;
 const ENTRY: usize = 112;
 
-/// Orders paths component by component: a directory, what is below it, then its next sibling.
-pub(crate) fn compare_paths(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+/// Orders paths as an index does, component by component: a directory, what is below it, then its next sibling.
+pub fn compare_paths(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
     let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
     match a.iter().zip(b).find(|(a, b)| a != b) {
         Some((a, b)) => rank(*a).cmp(&rank(*b)),

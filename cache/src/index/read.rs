@@ -62,6 +62,33 @@ impl Index {
         Children { index: self, range: self.range_below(path) }
     }
 
+    /// The entry at a position of [`Index::entries`].
+    pub fn at(&self, position: usize) -> Option<Entry<'_>> {
+        (position < self.count).then(|| self.entry(position))
+    }
+
+    /// The path of the entry at a position of [`Index::entries`]; empty where there is none.
+    pub fn path_at(&self, position: usize) -> &[u8] {
+        if position < self.count { self.path(position) } else { &[] }
+    }
+
+    /// The positions of what lies below the entry at a position: nothing unless it is a directory.
+    pub fn positions_below(&self, position: usize) -> Range<usize> {
+        let start = position.saturating_add(1).min(self.count);
+        let directory = self.path_at(position);
+        start..self.gallop(start..self.count, |candidate| is_below(candidate, directory))
+    }
+
+    /// The position of what is directly in a directory under a name, looked for among `positions`, all of which lie
+    /// below the directory. It costs the less the nearer it is to their start.
+    pub fn position_in(&self, positions: Range<usize>, directory: &[u8], name: &[u8]) -> Option<usize> {
+        let skip = if directory.is_empty() { 0 } else { directory.len() + 1 };
+        let below = |candidate: &[u8]| compare_paths(candidate.get(skip..).unwrap_or_default(), name) == Ordering::Less;
+        let end = positions.end.min(self.count);
+        let position = self.gallop(positions.start..end, below);
+        (position < end && self.path(position).get(skip..) == Some(name)).then_some(position)
+    }
+
     /// Everything below a directory, in order.
     pub fn below(&self, path: &[u8]) -> Entries<'_> {
         Entries { index: self, range: self.range_below(path) }
@@ -88,6 +115,30 @@ impl Index {
                 low = middle + 1;
             } else {
                 high = middle;
+            }
+        }
+        low
+    }
+
+    /// The first of the positions whose path does not hold, looked for from the start in growing steps.
+    fn gallop(&self, positions: Range<usize>, holds: impl Fn(&[u8]) -> bool) -> usize {
+        let Range { start: mut low, mut end } = positions;
+        let mut step = 1;
+        while low < end {
+            let probe = low.saturating_add(step - 1).min(end - 1);
+            if !holds(self.path(probe)) {
+                end = probe;
+                break;
+            }
+            low = probe + 1;
+            step *= 2;
+        }
+        while low < end {
+            let middle = low + (end - low) / 2;
+            if holds(self.path(middle)) {
+                low = middle + 1;
+            } else {
+                end = middle;
             }
         }
         low

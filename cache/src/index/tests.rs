@@ -83,6 +83,29 @@ fn directories_list_what_is_theirs() {
 }
 
 #[test]
+fn positions_lead_to_what_lies_below() {
+    let index = open(&bytes(sample()).0).unwrap();
+    for (position, entry) in index.entries().enumerate() {
+        assert_eq!(index.path_at(position), entry.path);
+        assert_eq!(index.at(position).unwrap().path, entry.path);
+        assert_eq!(index.positions_below(position).len(), index.below(entry.path).count(), "{:?}", entry.path);
+        let (directory, name) = split(entry.path);
+        let siblings = match (0..index.len()).find(|&position| index.path_at(position) == directory) {
+            Some(position) => index.positions_below(position),
+            None => 0..index.len(),
+        };
+        for start in siblings.start..=position {
+            assert_eq!(index.position_in(start..siblings.end, directory, name), Some(position));
+        }
+        assert_eq!(index.position_in(position + 1..siblings.end, directory, name), None);
+        assert_eq!(index.position_in(siblings, directory, b"b"), None);
+    }
+    assert!(index.at(index.len()).is_none() && index.path_at(usize::MAX).is_empty());
+    assert!(index.positions_below(usize::MAX).is_empty());
+    assert_eq!(index.position_in(0..usize::MAX, b"", b"null"), Some(index.len() - 1));
+}
+
+#[test]
 fn the_content_digest_counts_all_but_times() {
     let digest = |change: &dyn Fn(&mut Vec<Record>)| {
         let mut records = sample();

@@ -21,4 +21,4 @@ mod tests;
 
 pub(crate) use check::is_whole;
 pub use publish::LayerDraft;
-pub use stored::StoredLayer;
+pub use stored::{LayerReader, StoredLayer};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -60,22 +61,16 @@ impl StoredLayer {
     /// # Errors
     /// When the entry is no regular file or hard link, or the file is not what the index says.
     pub fn open(&self, entry: &Entry<'_>) -> Result<File, StoreError> {
-        let path = self.0.files.join(std::ffi::OsStr::from_bytes(entry.path));
-        let changed = |reason| StoreError::ChangedFile { path: path.clone(), reason };
-        if !entry.is_file() {
-            return Err(changed("it is no regular file"));
-        }
+        self.reader()?.open(entry)
+    }
+
+    /// Opens the layer for reading many of its files.
+    ///
+    /// # Errors
+    /// When its directory cannot be opened.
+    pub fn reader(&self) -> Result<LayerReader, StoreError> {
         let root = sys::open_directory(&self.0.files).map_err(StoreError::io("open", &self.0.files))?;
-        let fd = sys::open_below(root, entry.path, OFlags::RDONLY | OFlags::NONBLOCK, 0);
-        let file = File::from(fd.map_err(StoreError::io("open", &path))?);
-        let metadata = file.metadata().map_err(StoreError::io("read", &path))?;
-        if !metadata.is_file() {
-            return Err(changed("it is no regular file any more"));
-        }
-        if metadata.len() != entry.size {
-            return Err(changed("its size is not that of the index"));
-        }
-        Ok(file)
+        Ok(LayerReader { layer: self.clone(), root })
     }
 
     /// Writes its archive, whose digest is [`StoredLayer::diff_id`].
@@ -125,6 +120,37 @@ impl StoredLayer {
         bytes.clear();
         put_padding(entry.size, &mut bytes);
         blocks.put(&bytes).map_err(io())
+    }
+}
+
+/// A layer open for reading files.
+#[derive(Debug)]
+pub struct LayerReader {
+    layer: StoredLayer,
+    root: OwnedFd,
+}
+
+impl LayerReader {
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// When the entry is no regular file or hard link, or the file is not what the index says.
+    pub fn open(&self, entry: &Entry<'_>) -> Result<File, StoreError> {
+        let path = || self.layer.0.files.join(std::ffi::OsStr::from_bytes(entry.path));
+        let changed = |reason| StoreError::ChangedFile { path: path(), reason };
+        if !entry.is_file() {
+            return Err(changed("it is no regular file"));
+        }
+        let opened = sys::open_below(&self.root, entry.path, OFlags::RDONLY | OFlags::NONBLOCK, 0);
+        let file = File::from(opened.map_err(|source| StoreError::io("open", path())(source))?);
+        let metadata = file.metadata().map_err(|source| StoreError::io("read", path())(source))?;
+        if !metadata.is_file() {
+            return Err(changed("it is no regular file any more"));
+        }
+        if metadata.len() != entry.size {
+            return Err(changed("its size is not that of the index"));
+        }
+        Ok(file)
     }
 }
 
