@@ -20,6 +20,7 @@ mod paths;
 pub mod rootless;
 pub mod sandbox;
 pub mod sources;
+pub mod trace;
 mod worker;
 
 pub use context::{Context, ContextError};

@@ -135,6 +135,23 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     check(libc::c_long::from(result)).map(drop)
 }
 
+/// Registers a file at a FUSE connection, for reading without its server; the number to name it by. It stays open until
+/// the connection ends.
+pub(crate) fn open_backing(connection: BorrowedFd<'_>, file: &std::fs::File) -> Result<u32, Errno> {
+    /// `struct fuse_backing_map`.
+    #[repr(C)]
+    struct BackingMap {
+        file: i32,
+        flags: u32,
+        padding: u64,
+    }
+    const OPEN: libc::Ioctl = libc::_IOW::<BackingMap>(229, 1) as libc::Ioctl;
+    let map = BackingMap { file: file.as_raw_fd(), flags: 0, padding: 0 };
+    // SAFETY: the request only reads one such structure.
+    let result = unsafe { libc::ioctl(connection.as_raw_fd(), OPEN, &raw const map) };
+    check(libc::c_long::from(result)).and_then(|number| u32::try_from(number).map_err(|_| Errno::INVAL))
+}
+
 /// Puts this process under a system call filter. It takes `CAP_SYS_ADMIN`. Without the flag, older kernels would
 /// slow every program down that is under a filter (a mitigation of Spectre; runc asks for the same).
 pub(crate) fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno> {

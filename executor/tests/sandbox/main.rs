@@ -28,6 +28,7 @@ mod network;
 mod rootless;
 mod steps;
 mod terminal;
+mod trace;
 mod world;
 
 use std::os::unix::ffi::OsStrExt;
@@ -80,6 +81,10 @@ fn main() -> ExitCode {
     if arguments.iter().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
+    if arguments.iter().any(|argument| argument == "--bench-trace") {
+        trace::bench::bench(&World::new(identity));
+        return ExitCode::SUCCESS;
+    }
     if arguments.iter().any(|argument| argument == "--bench") {
         bench::run(&World::new(identity.clone()));
         if !inner && identity == Identity::Root {
@@ -115,7 +120,7 @@ fn cases_of(place: rootless::Place) -> Vec<&'static (&'static str, cases::Case)>
         rootless::Place::Online => &[network::ONLINE],
         rootless::Place::Offline => &[network::OFFLINE],
         rootless::Place::Here => {
-            &[cases::ALL, limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL]
+            &[cases::ALL, limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL, trace::ALL]
         }
     };
     lists.iter().flat_map(|list| list.iter()).collect()

@@ -100,11 +100,13 @@ pub fn output(kind: Kind, place: Place, arguments: &[&str]) -> (String, String) 
     };
     let delegated = Delegated::make(name, (kind != Kind::Root).then_some(NOBODY));
     let groups = delegated.name().map_or_else(|| "--no-groups".to_owned(), |name| format!("{}{name}", crate::GROUPS));
+    // Everywhere else `/dev/fuse` is everybody's already.
     let become_user = if kind == Kind::Root { "" } else { "setpriv --reuid 65534 --regid 65534 --clear-groups --" };
     let script = format!(
         r#"set -e
         test -z "$2" || echo $$ > "$2"
-        mount --bind "$1" /etc/subuid; mount --bind "$1" /etc/subgid; shift 2
+        mount --bind "$1" /etc/subuid; mount --bind "$1" /etc/subgid
+        mknod "$1.fuse" c 10 229; chmod 666 "$1.fuse"; mount --bind "$1.fuse" /dev/fuse; shift 2
         {}
         exec {become_user} "$@""#,
         place.script()

@@ -1,0 +1,219 @@
+//! Facts that no longer hold, for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kiln_cache::Device;
+use kiln_solver::Digest;
+
+use super::fact::{Kind, Seen};
+
+/// A fact that no longer holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Where: relative, without leading slash; empty for the root of what was traced.
+    pub path: Vec<u8>,
+    /// What is different.
+    pub change: Change,
+}
+
+/// How a fact no longer holds: what the step saw, and what it would see now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is of another kind; [`Kind::Absent`] and [`Kind::Removed`] are kinds too.
+    Kind {
+        /// What it was.
+        before: Kind,
+        /// What it is.
+        now: Kind,
+    },
+    /// A file that was opened holds other bytes.
+    Content {
+        /// The digest of what it held.
+        before: Digest,
+        /// The digest of what it holds.
+        now: Digest,
+    },
+    /// A file that was looked up has another size.
+    Size {
+        /// In bytes.
+        before: u64,
+        /// In bytes.
+        now: u64,
+    },
+    /// A symbolic link leads elsewhere.
+    Target {
+        /// Where to it led.
+        before: Vec<u8>,
+        /// Where to it leads.
+        now: Vec<u8>,
+    },
+    /// A device has another number.
+    Device {
+        /// What it had.
+        before: Device,
+        /// What it has.
+        now: Device,
+    },
+    /// The permissions differ.
+    Mode {
+        /// Of the bits 07777.
+        before: u32,
+        /// Of the bits 07777.
+        now: u32,
+    },
+    /// User or group differ.
+    Owner {
+        /// User and group.
+        before: (u32, u32),
+        /// User and group.
+        now: (u32, u32),
+    },
+    /// A directory hides what lies beneath, or no longer does.
+    Opaque {
+        /// Whether it does now.
+        now: bool,
+    },
+    /// A directory that was listed has other names in it.
+    Listing {
+        /// What is new.
+        added: Vec<Vec<u8>>,
+        /// What is gone.
+        removed: Vec<Vec<u8>>,
+        /// What is of another kind.
+        changed: Vec<Vec<u8>>,
+    },
+    /// Extended attributes that were asked for differ.
+    Xattrs {
+        /// The names of those that do.
+        names: Vec<Vec<u8>>,
+    },
+    /// Something in the traced layers has extended attributes; the step saw that nothing had any.
+    SomeXattrs,
+    /// What the step saw cannot be read back.
+    Unreadable,
+}
+
+impl Mismatch {
+    /// The first difference of two that differ.
+    pub(super) fn between(path: Vec<u8>, before: Option<&Seen>, now: Option<&Seen>) -> Self {
+        let change = match (before, now) {
+            (Some(before), Some(now)) => change(before, now),
+            _ => Change::Unreadable,
+        };
+        Self { path, change }
+    }
+}
+
+fn change(before: &Seen, now: &Seen) -> Change {
+    if before.kind != now.kind {
+        return Change::Kind { before: before.kind, now: now.kind };
+    }
+    if let (Some(before), Some(now)) = (before.content, now.content)
+        && before != now
+    {
+        return Change::Content { before, now };
+    }
+    if before.size != now.size {
+        return Change::Size { before: before.size, now: now.size };
+    }
+    if before.target != now.target {
+        return Change::Target { before: before.target.clone(), now: now.target.clone() };
+    }
+    if before.device != now.device {
+        return Change::Device { before: before.device, now: now.device };
+    }
+    if before.mode != now.mode {
+        return Change::Mode { before: before.mode, now: now.mode };
+    }
+    if (before.uid, before.gid) != (now.uid, now.gid) {
+        return Change::Owner { before: (before.uid, before.gid), now: (now.uid, now.gid) };
+    }
+    if before.opaque != now.opaque {
+        return Change::Opaque { now: now.opaque };
+    }
+    if before.listing != now.listing {
+        let names = |seen: &Seen| seen.listing.iter().flatten().cloned().collect();
+        let [added, removed, changed] = compare(&names(before), &names(now));
+        return Change::Listing { added, removed, changed };
+    }
+    let xattrs = |seen: &Seen| seen.xattrs.iter().flatten().cloned().collect();
+    let [added, removed, changed] = compare(&xattrs(before), &xattrs(now));
+    Change::Xattrs { names: [added, removed, changed].concat() }
+}
+
+/// Which keys are new, gone, or have another value.
+fn compare<V: PartialEq>(before: &BTreeMap<Vec<u8>, V>, now: &BTreeMap<Vec<u8>, V>) -> [Vec<Vec<u8>>; 3] {
+    let pick = |keep: &dyn Fn(&[u8]) -> bool, from: &BTreeMap<Vec<u8>, V>| -> Vec<Vec<u8>> {
+        from.keys().filter(|key| keep(key)).cloned().collect()
+    };
+    let added = pick(&|key| !before.contains_key(key), now);
+    let removed = pick(&|key| !now.contains_key(key), before);
+    let changed = pick(&|key| now.get(key).is_some_and(|value| Some(value) != before.get(key)), before);
+    [added, removed, changed]
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`/{}` {}", String::from_utf8_lossy(&self.path), self.change)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match self {
+            Self::Kind { before: Kind::Absent | Kind::Removed, now } if !is_nothing(*now) => {
+                write!(formatter, "is there now, {now}; this step looked for it in vain")
+            }
+            Self::Kind { before, now } if is_nothing(*now) && !is_nothing(*before) => {
+                write!(formatter, "is gone; this step saw {before}")
+            }
+            Self::Kind { before, now } => write!(formatter, "was {before}, is {now}"),
+            Self::Content { before, now } => {
+                write!(formatter, "content changed, read by this step: {} → {}", before.short(), now.short())
+            }
+            Self::Size { before, now } => write!(formatter, "size changed, seen by this step: {before} → {now} bytes"),
+            Self::Target { before, now } => write!(formatter, "led to `{}`, leads to `{}`", text(before), text(now)),
+            Self::Device { before, now } => {
+                let (old, new) = ((before.major, before.minor), (now.major, now.minor));
+                write!(formatter, "device number changed: {}:{} → {}:{}", old.0, old.1, new.0, new.1)
+            }
+            Self::Mode { before, now } => write!(formatter, "mode changed: {before:04o} → {now:04o}"),
+            Self::Owner { before, now } => {
+                write!(formatter, "owner changed: {}:{} → {}:{}", before.0, before.1, now.0, now.1)
+            }
+            Self::Opaque { now: true } => formatter.write_str("now hides what the base has there"),
+            Self::Opaque { now: false } => formatter.write_str("no longer hides what the base has there"),
+            Self::Listing { added, removed, changed } => {
+                formatter.write_str("listed by this step:")?;
+                let parts = [("new", added), ("gone", removed), ("of another kind", changed)];
+                let mut separator = "";
+                for (what, names) in parts.iter().filter(|(_, names)| !names.is_empty()) {
+                    write!(formatter, "{separator} {} {}", list(names), what)?;
+                    separator = ",";
+                }
+                Ok(())
+            }
+            Self::Xattrs { names } => write!(formatter, "extended attributes changed: {}", list(names)),
+            Self::Unreadable => formatter.write_str("was seen by this step, but the record of it is damaged"),
+            Self::SomeXattrs => {
+                formatter.write_str("now has files with extended attributes; this step saw that there were none")
+            }
+        }
+    }
+}
+
+fn is_nothing(kind: Kind) -> bool {
+    matches!(kind, Kind::Absent | Kind::Removed)
+}
+
+/// At most three names, and how many more there are.
+fn list(names: &[Vec<u8>]) -> String {
+    let shown: Vec<String> = names.iter().take(3).map(|name| format!("`{}`", String::from_utf8_lossy(name))).collect();
+    let shown = shown.join(" ");
+    match names.len().checked_sub(3) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Facts hold, or say what is different.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use super::super::fact::{CONTENT, LISTING, XATTRS};
+use super::*;
+
+/// What is said about the first fact of `looks` at the one layer that no longer holds in the other.
+fn difference(looks: &[(&str, Aspects)], before: &[&str], now: &[&str]) -> Option<String> {
+    let place = Place::new();
+    let observations = observe(&place.union(&[before]), looks);
+    assert_eq!(observations.check(&place.union(&[before])), None);
+    observations.check(&place.union(&[now])).map(|mismatch| mismatch.to_string())
+}
+
+fn says(looks: &[(&str, Aspects)], before: &[&str], now: &[&str]) -> String {
+    difference(looks, before, now).unwrap_or_default()
+}
+
+#[test]
+fn what_was_not_looked_at_does_not_count() {
+    let looks = [("d", 0), ("d/read", CONTENT), ("d/looked-up", 0), ("missing", 0)];
+    let before = ["d/read", "d/looked-up: 1", "d/other"];
+    assert_eq!(difference(&looks, &before, &["d/read", "d/looked-up: 2", "d/new", "more/deep"]), None);
+}
+
+#[test]
+fn each_aspect_is_told() {
+    let digest = |text: &str| kiln_solver::Digest::of(text.as_bytes()).short();
+    assert_eq!(
+        says(&[("f", CONTENT)], &["f: 1"], &["f: 2"]),
+        format!("`/f` content changed, read by this step: {} → {}", digest("1"), digest("2"))
+    );
+    assert_eq!(says(&[("f", 0)], &["f: 1"], &["f: 23"]), "`/f` size changed, seen by this step: 1 → 2 bytes");
+    assert_eq!(says(&[("f", 0)], &["f"], &["g"]), "`/f` is gone; this step saw a file");
+    assert_eq!(says(&[("f", 0)], &["g"], &["f"]), "`/f` is there now, a file; this step looked for it in vain");
+    assert_eq!(says(&[("f", 0)], &["f"], &["f/"]), "`/f` was a file, is a directory");
+    assert_eq!(says(&[("f", 0)], &["g"], &["-f"]), "`/f` was absent, is removed");
+    assert_eq!(says(&[("f", 0)], &["f"], &["-f"]), "`/f` is gone; this step saw a file");
+    assert_eq!(says(&[("l", 0)], &["l -> a"], &["l -> b"]), "`/l` led to `a`, leads to `b`");
+    assert_eq!(says(&[("d", 0)], &["d/"], &["d/ opaque"]), "`/d` now hides what the base has there");
+    assert_eq!(says(&[("d", 0)], &["d/ opaque"], &["d/"]), "`/d` no longer hides what the base has there");
+    assert_eq!(
+        says(&[("d", LISTING)], &["d/a", "d/b", "d/c"], &["d/a/", "d/b", "d/x", "d/y", "d/z", "d/zz"]),
+        "`/d` listed by this step: `x` `y` `z` and 1 more new, `c` gone, `a` of another kind"
+    );
+    assert_eq!(says(&[("", LISTING)], &["a"], &["a", "b"]), "`/` listed by this step: `b` new");
+}
+
+#[test]
+fn metadata_is_told() {
+    let place = Place::new();
+    let layer = |change: &dyn Fn(&Path)| {
+        Union::new(&[place.filled(|root| {
+            std::fs::write(root.join("f"), "").unwrap();
+            change(&root.join("f"));
+        })])
+    };
+    let plain = layer(&|_| {});
+    let mode = layer(&|path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o4755)).unwrap());
+    let owner = layer(&|path| chown(path, Some(3), Some(4)).unwrap());
+    let xattr = layer(&|path| rustix::fs::setxattr(path, "user.a", b"1", XattrFlags::empty()).unwrap());
+    let says = |looks: Aspects, union: &Union| observe(&plain, &[("f", looks)]).check(union).map(|m| m.to_string());
+    assert_eq!(says(0, &mode).unwrap(), "`/f` mode changed: 0644 → 4755");
+    assert_eq!(says(0, &owner).unwrap(), "`/f` owner changed: 0:0 → 3:4");
+    assert_eq!(says(XATTRS, &xattr).unwrap(), "`/f` extended attributes changed: `user.a`");
+    assert_eq!(says(CONTENT, &xattr), None);
+    let none = Observations::new(&plain, &Looks { no_xattrs: true, ..Looks::default() });
+    assert_eq!(none.check(&plain), None);
+    assert!(none.check(&xattr).unwrap().to_string().contains("extended attributes"));
+}
+
+#[test]
+fn devices_are_told() {
+    let place = Place::new();
+    let device = |minor| {
+        Union::new(&[place.filled(|root| {
+            let number = rustix::fs::makedev(1, minor);
+            rustix::fs::mknodat(CWD, root.join("n"), FileType::CharacterDevice, Mode::RUSR, number).unwrap();
+        })])
+    };
+    let mismatch = observe(&device(3), &[("n", 0)]).check(&device(5)).unwrap();
+    assert_eq!(mismatch.to_string(), "`/n` device number changed: 1:3 → 1:5");
+}
+
+#[test]
+fn times_and_links_are_no_facts() {
+    let place = Place::new();
+    let (one, other) = (place.union(&[&["f: x", "g = f"]]), place.union(&[&["f: x", "g: x"]]));
+    let looks = [("f", CONTENT | XATTRS), ("g", CONTENT | XATTRS), ("", LISTING)];
+    assert_eq!(observe(&one, &looks).check(&other), None);
+}
+
+#[test]
+fn how_layers_are_cut_does_not_count() {
+    let place = Place::new();
+    let looks = [("", LISTING), ("d", LISTING), ("d/a", CONTENT), ("d/b", CONTENT), ("d/c", 0)];
+    let observations = observe(&place.union(&[&["d/a: 1", "d/b: 2"]]), &looks);
+    assert_eq!(observations.check(&place.union(&[&["d/a: 1"], &["d/b: 2"]])), None);
+    assert_eq!(observations.check(&place.union(&[&["d/a: old", "d/b: 2"], &["d/a: 1"]])), None);
+    assert!(observations.check(&place.union(&[&["d/a: 1", "d/b: 2"], &["-d/a"]])).is_some());
+}
+
+#[test]
+fn the_first_fact_in_order_is_told() {
+    let looks = [("z", CONTENT), ("a/b", CONTENT), ("a-b", CONTENT)];
+    let mismatch = says(&looks, &["z: 1", "a/b: 1", "a-b: 1"], &["z: 2", "a/b: 2", "a-b: 2"]);
+    assert!(mismatch.starts_with("`/a/b`"), "{mismatch}");
+}
+
+#[test]
+fn facts_come_back() {
+    let place = Place::new();
+    let union = place.union(&[&["d/f: x", "l -> d"], &["-gone"]]);
+    let looks = [("", LISTING), ("d", LISTING | XATTRS), ("d/f", CONTENT), ("l", 0), ("gone", 0), ("e", 0)];
+    let observations = observe(&union, &looks);
+    let decoded = Observations::decode(observations.encode().to_vec()).unwrap();
+    assert_eq!(decoded, observations);
+    let facts: Vec<Fact> = decoded.facts().collect();
+    assert_eq!((facts.len(), decoded.len()), (6, 6));
+    let paths: Vec<_> = facts.iter().map(|fact| String::from_utf8_lossy(&fact.path).into_owned()).collect();
+    assert_eq!(paths, ["", "d", "d/f", "e", "gone", "l"]);
+    let kinds: Vec<Kind> = facts.iter().map(|fact| fact.seen.kind).collect();
+    assert_eq!(kinds[1..], [Kind::Directory, Kind::File, Kind::Absent, Kind::Removed, Kind::Symlink]);
+    assert_eq!(facts[1].seen.listing, Some(vec![(b"f".to_vec(), Kind::File)]));
+    assert_eq!(facts[2].seen.content, Some(kiln_solver::Digest::of(b"x")));
+    assert_eq!((facts[2].seen.mode, facts[2].seen.size, &facts[5].seen.target[..]), (0o644, 1, &b"d"[..]));
+}
+
+#[test]
+fn the_binary_form_is_pinned() {
+    let place = Place::new();
+    let union = place.union(&[&["d/f: x"]]);
+    let observations = observe(&union, &[("d", LISTING), ("d/f", CONTENT), ("nothing", 0)]);
+    let digest = kiln_solver::Digest::of(b"x");
+    let expected = [
+        &b"kilnobs\x01\x00\x03"[..],
+        b"\x00\x01d\x03\x02\xed\x03\x00\x00\x00\x01\x02\x01f",
+        b"\x01\x02/f\x02\x01\xa4\x03\x00\x00\x01",
+        digest.as_bytes(),
+        b"\x00\x07nothing\x00",
+    ];
+    assert_eq!(observations.encode(), expected.concat());
+}
+
+#[test]
+fn hostile_bytes_are_an_error() {
+    let place = Place::new();
+    let union = place.union(&[&["d/f: x", "l -> d", "d/g"], &["-gone"]]);
+    let looks = [("", LISTING), ("d", LISTING | XATTRS), ("d/f", CONTENT), ("l", XATTRS), ("gone", 0), ("e", 0)];
+    let whole = observe(&union, &looks).encode().to_vec();
+    for length in 0..whole.len() {
+        assert!(Observations::decode(whole[..length].to_vec()).is_err(), "{length}");
+    }
+    for position in 0..whole.len() {
+        for value in 0..=255 {
+            let mut damaged = whole.clone();
+            damaged[position] = value;
+            if let Ok(decoded) = Observations::decode(damaged) {
+                assert_eq!(decoded.facts().count(), decoded.len());
+                decoded.check(&union);
+            }
+        }
+    }
+    assert_eq!(Observations::decode([&whole[..], b"\0"].concat()), Err(DecodeError::Damaged));
+    assert_eq!(Observations::decode(b"kilnobs\x02\0\0".to_vec()), Err(DecodeError::Version));
+    let path = |text: &[u8]| [&b"kilnobs\x01\0\x01\0"[..], &[text.len() as u8], text, b"\0"].concat();
+    assert!(Observations::decode(path(b"a/b")).is_ok());
+    for improper in [&b"/a"[..], b"a//b", b"a/", b"..", b"a/./b", b"a\0b"] {
+        assert_eq!(Observations::decode(path(improper)), Err(DecodeError::Damaged));
+    }
+    // Numbers that would have much room made for them.
+    let many = [&b"kilnobs\x01\0"[..], &[0xff; 9], &[1]].concat();
+    assert_eq!(Observations::decode(many), Err(DecodeError::Damaged));
+}
+
+#[test]
+fn a_result_implies_what_it_changed() {
+    let place = Place::new();
+    let union = place.union(&[&["d/f: x", "d/g", "e/h", "k: file"]]);
+    let result = place.layer(&["d/f: y", "-e", "new/deep/file", "k/now/a/directory", "-d/base"]);
+    let observations = observe(&union, &[("d", LISTING)]).with_result(&union, result.index());
+    let facts: Vec<String> = observations
+        .facts()
+        .map(|fact| format!("{} {}", String::from_utf8_lossy(&fact.path), fact.seen.kind))
+        .collect();
+    let expected = ["d a directory", "d/base absent", "d/f a file", "e a directory", "k a file", "new absent"];
+    assert_eq!(facts, expected);
+    let directory = observations.facts().next().unwrap().seen;
+    assert!(directory.listing.is_some() && directory.xattrs.is_some());
+    assert_eq!(observations.check(&union), None);
+    assert_eq!(
+        observations.check(&place.union(&[&["d/f: x", "d/g", "e/h", "e/more", "k: file"]])).map(|m| m.path),
+        None
+    );
+    let without = place.union(&[&["d/f: x", "d/g", "k: file"]]);
+    assert_eq!(observations.check(&without).unwrap().path, b"e");
+}
