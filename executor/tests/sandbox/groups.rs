@@ -5,13 +5,14 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use kiln_executor::cgroup::{CpuTime, Resources, Swap};
+use kiln_executor::rootless::enter;
 use kiln_solver::StepError;
 
 use crate::cases::{Case, long_time, processes_with, until};
-use crate::steps::{self, Steps, limited};
+use crate::steps::{self, Steps, limited, limited_below};
 use crate::world::World;
 
 pub const ALL: &[(&str, Case)] = &[
@@ -20,6 +21,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("too_much_memory_is_told", too_much_memory_is_told),
     ("a_fork_bomb_ends_at_the_limit_of_its_group", a_fork_bomb_ends_at_the_limit_of_its_group),
     ("groups_of_killed_kilns_are_removed", groups_of_killed_kilns_are_removed),
+    ("kilns_own_group_is_the_parent_where_nobody_says", kilns_own_group_is_the_parent_where_nobody_says),
     ("limits_that_cannot_be_kept_to_are_errors", limits_that_cannot_be_kept_to_are_errors),
     ("a_step_may_ask_for_a_parent_of_its_own", steps::a_step_may_ask_for_a_parent_of_its_own),
 ];
@@ -216,6 +218,44 @@ fn groups_of_killed_kilns_are_removed(world: &World) {
     let (steps, base) = limited(world, Resources::default()).unwrap();
     assert_eq!(left(world), NOTHING);
     assert!(steps.ends(&base, "true").0.is_ok());
+}
+
+/// A kiln of its own in a group of its own, as a service manager would start it. Version 2 has it move to a leaf.
+fn kilns_own_group_is_the_parent_where_nobody_says(world: &World) {
+    let Some(groups) = world.groups.as_ref().filter(|_| has("memory")) else { return };
+    let homes: Vec<PathBuf> = hierarchies()
+        .into_iter()
+        .filter(|(mount, unified)| *unified || !mount.join("cpuset.cpus").exists())
+        .map(|(mount, _)| mount.join(groups).join("own"))
+        .filter(|home| fs::create_dir(home).is_ok())
+        .collect();
+    let script = "for home; do echo $$ > $home/cgroup.procs || exit 1; done; exec /proc/$PPID/exe --in-own-groups";
+    let place = world.directory();
+    let output = Command::new("sh").args(["-c", script, "sh"]).args(&homes).env("TMPDIR", &place).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for home in &homes {
+        let left = fs::read_dir(home).unwrap().flatten().filter(|entry| entry.path().is_dir()).count();
+        let enabled = fs::read_to_string(home.join("cgroup.subtree_control")).unwrap_or_default();
+        assert!(left == 0 && enabled.trim().is_empty(), "{}: {left} {enabled}", home.display());
+        assert!(until(|| fs::remove_dir(home).is_ok()));
+    }
+}
+
+/// See [`kilns_own_group_is_the_parent_where_nobody_says`].
+pub fn in_own_groups() -> ExitCode {
+    let world = World::new(enter().unwrap());
+    let before = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let resources = Resources { memory: Some(64 << 20), processes: Some(50), ..Resources::default() };
+    for _ in 0..2 {
+        let (steps, base) = limited_below(&world, resources.clone(), None);
+        let (result, said) = steps.ends(&base, "echo fine");
+        assert!(result.is_ok() && said == "fine\n", "{result:?} {said}");
+        let (result, _) = steps.ends(&base, "dd if=/dev/zero of=/dev/null bs=200M count=1");
+        assert!(matches!(result, Err(StepError::OutOfMemory { limit: Some(_), .. })), "{result:?}");
+        drop(steps);
+        assert_eq!(fs::read_to_string("/proc/self/cgroup").unwrap(), before, "it is where it was");
+    }
+    ExitCode::SUCCESS
 }
 
 fn limits_that_cannot_be_kept_to_are_errors(world: &World) {

@@ -63,6 +63,9 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "--hang-in-groups") {
         return steps::hang_in_groups(&arguments[1], &arguments[2]);
     }
+    if arguments.first().is_some_and(|first| first == "--in-own-groups") {
+        return groups::in_own_groups();
+    }
     if arguments.first().is_some_and(|first| first == "--show") {
         return inherit::show(arguments[1].as_ref());
     }

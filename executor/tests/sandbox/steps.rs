@@ -188,12 +188,16 @@ pub fn a_step_has_limits_of_its_own_and_of_all(world: &World) {
 
 /// Steps below the control group of this world, with these limits.
 pub fn limited(world: &World, resources: Resources) -> Option<(Steps, Vec<Output>)> {
-    let cgroup_parent = Some(world.groups.clone()?);
+    Some(limited_below(world, resources, Some(world.groups.clone()?)))
+}
+
+/// Steps below this control group, or below kiln's own.
+pub fn limited_below(world: &World, resources: Resources, cgroup_parent: Option<String>) -> (Steps, Vec<Output>) {
     let mut steps = Steps::new(world);
     let limits = StepLimits { resources, cgroup_parent, ..StepLimits::default() };
     steps.executor = steps.executor.with_limits(limits).unwrap();
     let base = vec![Output::Layers(vec![steps.base])];
-    Some((steps, base))
+    (steps, base)
 }
 
 impl Steps {
