@@ -16,6 +16,7 @@
 mod bench;
 mod cases;
 mod escapes;
+mod faults;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 mod groups;
@@ -122,9 +123,17 @@ fn cases_of(place: rootless::Place) -> Vec<&'static (&'static str, cases::Case)>
     let lists: &[&[_]] = match place {
         rootless::Place::Online => &[network::ONLINE],
         rootless::Place::Offline => &[network::OFFLINE],
-        rootless::Place::Here => {
-            &[cases::ALL, limits::ALL, groups::ALL, inherit::ALL, insecure::ALL, mounts::ALL, mounted::ALL, trace::ALL]
-        }
+        rootless::Place::Here => &[
+            cases::ALL,
+            limits::ALL,
+            faults::ALL,
+            groups::ALL,
+            inherit::ALL,
+            insecure::ALL,
+            mounts::ALL,
+            mounted::ALL,
+            trace::ALL,
+        ],
     };
     lists.iter().flat_map(|list| list.iter()).collect()
 }
