@@ -23,6 +23,7 @@ mod history;
 mod images;
 mod interrupted;
 mod language;
+mod limits;
 mod parallel;
 mod progress;
 mod prune;
