@@ -1,6 +1,7 @@
 //! What `RUN` and the flags of `kiln build` give to commands: mounts, secrets, agents, networks and limits.
 
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use kiln_tests::{Project, World};
 
@@ -100,6 +101,31 @@ RUN --mount=type=secret,id=token,mode=0440,uid=7 --mount=type=secret,id=other,en
     image.succeeds();
     assert_eq!(std::fs::read_to_string(project.join("out/out")).unwrap(), "440 7\n14\n5\n");
     assert!(!project.join("out/run/secrets").exists());
+    assert_eq!(holding(world.root(), b"hunter2"), Vec::<PathBuf>::new(), "nothing of a secret is on disk");
+}
+
+/// The files below a directory that have this text in them.
+fn holding(directory: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(holding(&entry.path(), text));
+        } else if kind.is_file() {
+            let content = std::fs::read(entry.path()).unwrap();
+            found.extend(content.windows(text.len()).any(|part| part == text).then(|| entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_on_disk_is_found() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo hunter2 > /x\n")]);
+    world.build(&project).succeeds();
+    assert!(!holding(world.root(), b"hunter2").is_empty(), "else the search above would prove nothing");
 }
 
 #[test]
