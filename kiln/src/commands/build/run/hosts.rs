@@ -1,6 +1,6 @@
 //! `--add-host`: lines of `/etc/hosts`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
 use crate::error::CliError;
 
@@ -44,20 +44,6 @@ impl Host {
         })?;
         Ok(kiln_solver::Host { name: self.name.clone(), address })
     }
-}
-
-/// The address that this machine has to others; none where it has none. Nothing is sent for it.
-pub(super) fn own_address() -> Option<IpAddr> {
-    // Addresses for documentation: any would do that is on no network of the machine.
-    let ipv4 = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from(([203, 0, 113, 1], 9)));
-    let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
-    let ipv6 = (SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), SocketAddr::from((documentation, 9)));
-    [ipv4, ipv6].into_iter().find_map(|(any, other)| {
-        let socket = UdpSocket::bind(any).ok()?;
-        socket.connect(other).ok()?;
-        let own = socket.local_addr().ok()?.ip();
-        (!own.is_unspecified() && !own.is_loopback()).then_some(own)
-    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use kiln_executor::network::host_address;
 use kiln_executor::{Credentials, StepLimits};
 use kiln_frontend::{Entitlement, parse_bytes, parse_duration};
 use kiln_solver::{Host, Network, Ulimit};
@@ -70,7 +71,7 @@ impl RunRequest {
 }
 
 fn hosts(texts: &[String]) -> Result<Vec<Host>, CliError> {
-    let parse = |text: &String| hosts::Host::parse(text)?.resolve(&hosts::own_address);
+    let parse = |text: &String| hosts::Host::parse(text)?.resolve(&host_address);
     texts.iter().map(parse).collect()
 }
 
