@@ -114,7 +114,8 @@ fn has_size(blob: &Blob) -> Result<bool, StoreError> {
 }
 
 impl Inner {
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    /// Where a blob lies.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
 }

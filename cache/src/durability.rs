@@ -7,7 +7,6 @@
 //! and the rest goes, with the images that need it. A record needs no check of its own: the database vouches for
 //! the row, and the row counts only while the layers in it are here.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -17,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::database::{self, Database};
 use crate::store::Inner;
-use crate::{StoreError, Whiteouts, images, layers, session, sys};
+use crate::{StoreError, Whiteouts, check, images, layers, session, sys};
 
 /// How old the oldest row that is not durable may get before an opened store sees to it.
 const DURABLE_AFTER: Duration = Duration::from_secs(60);
@@ -56,8 +55,10 @@ pub(crate) fn check_other_boots(store: &Inner) -> Result<(), StoreError> {
             }
         }
         transaction.execute("UPDATE records SET boot = NULL WHERE boot IS NOT NULL AND boot <> ?1", [boot])?;
-        let damaged: HashSet<&Digest> = layers.damaged.iter().collect();
-        images::drop_broken(transaction, &damaged)
+        if !layers.damaged.is_empty() {
+            check::drop_dependents(transaction)?;
+        }
+        images::drop_broken(transaction)
     })?;
     session::remove_tree(&trash).map_err(StoreError::io("remove", &trash))
 }
@@ -73,7 +74,7 @@ fn sort<T>(found: Vec<T>, check: impl Fn(T) -> Result<(Digest, bool), StoreError
 }
 
 /// Whether a file has this digest and size.
-fn holds(path: &Path, digest: Digest, size: u64) -> Result<bool, StoreError> {
+pub(crate) fn holds(path: &Path, digest: Digest, size: u64) -> Result<bool, StoreError> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         file => file.map_err(StoreError::io("open", path))?,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use kiln_solver::{Digest, Layer, Origin, Platform};
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::records::RecordedLayer;
 use crate::{Store, StoreError, database, gc};
@@ -43,19 +43,21 @@ fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// All names and their images.
-pub(crate) fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(String, ImageRecord)>> {
-    transaction.prepare(&format!("SELECT {COLUMNS} FROM images"))?.query_map([], read_row)?.collect()
+/// All names and their images, sorted by name.
+pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(String, ImageRecord)>> {
+    let query = format!("SELECT {COLUMNS} FROM images ORDER BY name");
+    connection.prepare_cached(&query)?.query_map([], read_row)?.collect()
 }
 
-/// Drops the images whose config is not here, or that need one of these layers and could not get it again.
-pub(crate) fn drop_broken(transaction: &Transaction<'_>, lost: &HashSet<&Digest>) -> Result<(), StoreError> {
+/// Drops the images whose config is not here, or that need a layer that is not here and could not get it again.
+pub(crate) fn drop_broken(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     transaction.execute("DELETE FROM images WHERE image NOT IN (SELECT digest FROM blobs)", [])?;
-    let images = all(transaction)?;
+    let mut query = transaction.prepare("SELECT diff_id FROM layers")?;
+    let present: HashSet<Digest> = query.query_map([], |row| database::digest(row, 0))?.collect::<Result<_, _>>()?;
     let is_broken = |image: &ImageRecord| {
-        image.layers.iter().any(|layer| layer.origin == Origin::Built && lost.contains(&layer.diff_id))
+        image.layers.iter().any(|layer| layer.origin == Origin::Built && !present.contains(&layer.diff_id))
     };
-    for (name, _) in images.iter().filter(|(_, image)| is_broken(image)) {
+    for (name, _) in all(transaction)?.iter().filter(|(_, image)| is_broken(image)) {
         transaction.execute("DELETE FROM images WHERE name = ?1", [name])?;
     }
     Ok(())
@@ -111,8 +113,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn images(&self) -> Result<Vec<(String, ImageRecord)>, StoreError> {
-        let query = format!("SELECT {COLUMNS} FROM images ORDER BY name");
-        self.inner().database.read(|connection| connection.prepare_cached(&query)?.query_map([], read_row)?.collect())
+        self.inner().database.read(all)
     }
 
     /// Remembers which manifest a reference of a registry stood for.

@@ -23,6 +23,7 @@
 
 mod archive;
 mod blobs;
+mod check;
 mod compress;
 mod database;
 mod durability;
@@ -48,6 +49,7 @@ mod view;
 
 pub use archive::{ArchiveError, ArchiveReader, Member, MemberKind};
 pub use blobs::{Blob, BlobWriter};
+pub use check::{CheckReport, Depth, Leftover, Problem};
 pub use compress::{Compression, LayerBlob, decompress};
 pub use error::StoreError;
 pub use gc::{Held, Prune, Pruned, Usage, UsageKind};

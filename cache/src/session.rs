@@ -98,6 +98,11 @@ fn lock(directory: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether something below `tmp` belongs to a live process.
+pub(crate) fn is_held(path: &Path) -> bool {
+    matches!(lock(path), Ok(None))
+}
+
 /// Whether an open directory is still the one at its path.
 fn is_at(fd: impl AsFd, path: &Path) -> io::Result<bool> {
     let open = rustix::fs::fstat(fd)?;

@@ -175,8 +175,10 @@ fn a_full_disk_during_run() {
         world.project(&[("Dockerfile", "FROM busybox\nRUN echo a > /a\nRUN dd if=/dev/zero of=/big bs=1M count=64\n")]);
     let outcome = world.build(&project).fails();
     outcome.says_one_error().says("No space left on device").says("Dockerfile:3");
+    world.kiln(["fsck", "--deep"]).succeeds();
     project.write("Dockerfile", "FROM busybox\nRUN echo a > /a\nRUN echo b > /b\n");
     world.build(&project).succeeds().cached("RUN echo a").ran("RUN echo b");
+    world.kiln(["fsck", "--deep"]).succeeds();
 }
 
 #[test]

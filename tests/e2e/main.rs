@@ -18,6 +18,7 @@ mod debug;
 mod differential;
 mod exporters;
 mod failing;
+mod faults;
 mod flags;
 mod history;
 mod images;

@@ -19,6 +19,6 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::is_whole;
+pub(crate) use check::{Fault, check_contents, check_sizes, is_whole};
 pub use publish::LayerDraft;
 pub use stored::{LayerReader, StoredLayer};

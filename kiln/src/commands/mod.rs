@@ -3,6 +3,7 @@
 pub(crate) mod build;
 mod debug;
 mod du;
+mod fsck;
 mod history;
 mod images;
 mod inspect;
@@ -48,6 +49,7 @@ enum Command {
     History(history::Args),
     Du(du::Args),
     Prune(prune::Args),
+    Fsck(fsck::Args),
     Version(version::Args),
 }
 
@@ -82,6 +84,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Tag(args) => tag::run(&args, environment),
         Command::Rmi(args) => rmi::run(&args, environment),
         Command::Inspect(args) => inspect::run(&args, environment),
+        Command::Fsck(args) => fsck::run(&args, environment),
         Command::History(args) => history::run(args, environment),
         Command::Du(args) => du::run(&args, environment),
         Command::Prune(args) => prune::run(&args, environment),
