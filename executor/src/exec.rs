@@ -123,7 +123,8 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     let network = network::begin(executor, exec);
     let stored = executor.stored(layers, job.cancel)?;
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
-    let root = Root { lowers: lowers(&stored), upper: draft.files().to_owned(), work: draft.work().to_owned() };
+    let root =
+        Root { lowers: lowers(&stored), traced: None, upper: draft.files().to_owned(), work: draft.work().to_owned() };
     let mut spec = describe(exec, executor.environment(), root, stored)?;
     spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
     let mounted = mounts::prepare(executor, job, exec, &mut spec).map_err(ExecError::Mounts)?;

@@ -184,7 +184,7 @@ impl Preparing<'_> {
         }
         find(stored, &selector).map_err(at)?;
         let draft = self.executor.store().begin_layer()?;
-        let tree = Root { lowers, upper: draft.files().to_owned(), work: draft.work().to_owned() };
+        let tree = Root { lowers, traced: None, upper: draft.files().to_owned(), work: draft.work().to_owned() };
         match mount.output {
             Some(output) if mount.readonly => {
                 self.mounted.scratch.push(draft);

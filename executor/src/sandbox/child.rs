@@ -30,6 +30,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     rustix::process::umask(Mode::empty());
     groups::enter(&spec.limits.cgroups)?;
     let mounts = mounts::stage(request)?;
+    attach_traced(spec)?;
     let root = mount_root(request)?;
     {
         let points = find_points(request, root, &mounts)?;
@@ -69,6 +70,16 @@ fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
     overlay(request, None)
 }
 
+/// Gives the traced layers a place: kernels before 6.15 take no lower directory from a mount that is nowhere.
+fn attach_traced(spec: &RunSpec) -> Result<(), Failure> {
+    let Some(index) = spec.root.traced else { return Ok(()) };
+    let place = WorkDirectories::below(&spec.root.work).traced;
+    let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF);
+    mount
+        .and_then(|mount| system::attach_at(mount, CWD, &place))
+        .map_err(failed(Phase::Root, "the layers that are observed"))
+}
+
 /// The mount points of `root`, or of a root that has them all in its place.
 fn find_points(request: &Request, root: OwnedFd, mounts: &[Staged<'_>]) -> Result<(OwnedFd, Points), Failure> {
     let wanted = mounts::points_of(mounts);
@@ -105,10 +116,11 @@ fn renew_work(request: &Request) -> Result<(), Failure> {
 fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> {
     let Request { spec, house } = request;
     let lowers = spec.root.lowers.iter().rev().map(|lower| lower.as_path());
-    let WorkDirectories { overlay: work, stub, .. } = WorkDirectories::below(&spec.root.work);
+    let WorkDirectories { overlay: work, stub, traced, .. } = WorkDirectories::below(&spec.root.work);
+    let traced = spec.root.traced.is_some().then_some(traced.as_path());
     let own_stub = (!spec.mounts.is_empty()).then_some(stub.as_path());
     let overlay = Overlay {
-        lowers: patch.into_iter().chain(lowers).chain(own_stub).chain([house.stub.as_path()]).collect(),
+        lowers: patch.into_iter().chain(traced).chain(lowers).chain(own_stub).chain([house.stub.as_path()]).collect(),
         upper: &spec.root.upper,
         work: &work,
         user_attributes: house.user_namespace,

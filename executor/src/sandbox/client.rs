@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{Gid, MemfdFlags, Mode, Uid};
+use rustix::fs::{Gid, MemfdFlags, Mode, Stat, Uid};
 use rustix::io::{Errno, IoSlice, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
@@ -85,7 +85,7 @@ impl Sandbox {
             return Err(SandboxError::Cancelled);
         }
         for tree in trees(spec) {
-            prepare(tree, state).map_err(|source| SandboxError::Setup {
+            prepare(spec, tree, state).map_err(|source| SandboxError::Setup {
                 phase: Phase::Root,
                 what: tree.upper.display().to_string(),
                 source,
@@ -387,17 +387,28 @@ fn trees(spec: &RunSpec) -> impl Iterator<Item = &Root> {
 }
 
 /// The upper directory's own owner and mode are the root's; overlayfs takes them from nowhere else.
-fn prepare(tree: &Root, state: State) -> io::Result<()> {
+fn prepare(spec: &RunSpec, tree: &Root, state: State) -> io::Result<()> {
     if state == State::Used {
         // They may have been changed.
-    } else if let Some(top) = tree.lowers.last() {
-        let stat = rustix::fs::stat(top)?;
+    } else if let Some(stat) = top(spec, tree)? {
         rustix::fs::chown(&tree.upper, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
         rustix::fs::chmod(&tree.upper, Mode::from_raw_mode(stat.st_mode))?;
     } else {
         rustix::fs::chmod(&tree.upper, Mode::from_raw_mode(0o755))?;
     }
+    if tree.traced.is_some() {
+        std::fs::create_dir(WorkDirectories::below(&tree.work).traced)?;
+    }
     std::fs::create_dir(WorkDirectories::below(&tree.work).overlay)
+}
+
+/// The root of the highest layer, where there is one.
+fn top(spec: &RunSpec, tree: &Root) -> io::Result<Option<Stat>> {
+    if let Some(index) = tree.traced {
+        let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF)?;
+        return Ok(Some(rustix::fs::fstat(mount)?));
+    }
+    Ok(tree.lowers.last().map(rustix::fs::stat).transpose()?)
 }
 
 /// Empties the work directories again.
@@ -406,8 +417,8 @@ fn clean(spec: &RunSpec) -> io::Result<()> {
         remove(&[WorkDirectories::below(&spec.root.work).stub])?;
     }
     for tree in trees(spec) {
-        let WorkDirectories { overlay, patch, .. } = WorkDirectories::below(&tree.work);
-        remove(&[overlay, patch])?;
+        let WorkDirectories { overlay, patch, traced, .. } = WorkDirectories::below(&tree.work);
+        remove(&[overlay, patch, traced])?;
     }
     Ok(())
 }

@@ -142,13 +142,16 @@ pub(super) struct WorkDirectories {
     pub(super) overlay: PathBuf,
     /// The layer of mount points that the image hides (see `points.rs`).
     pub(super) patch: PathBuf,
+    /// Where the layer that is a mount of its own is attached.
+    pub(super) traced: PathBuf,
     /// The lowest layer but one: places for what this command asks to be mounted.
     pub(super) stub: PathBuf,
 }
 
 impl WorkDirectories {
     pub(super) fn below(work: &Path) -> Self {
-        Self { overlay: work.join("overlay"), patch: work.join("patch"), stub: work.join("stub") }
+        let at = |name| work.join(name);
+        Self { overlay: at("overlay"), patch: at("patch"), traced: at("traced"), stub: at("stub") }
     }
 }
 

@@ -147,6 +147,7 @@ mod tests {
             spec: RunSpec {
                 root: Root {
                     lowers: vec!["/a".into(), OsString::from_vec(vec![b'/', 0xff]).into()],
+                    traced: Some(FileIndex(1)),
                     upper: "/u".into(),
                     work: "/w".into(),
                 },

@@ -71,6 +71,8 @@ pub struct Root {
     /// The layers, the lowest first, as directories in overlayfs form. There may be none.
     #[serde(with = "paths")]
     pub lowers: Vec<PathBuf>,
+    /// A mount, attached nowhere, that is one more layer, above all of them: see [`crate::trace`]. It is used up.
+    pub traced: Option<FileIndex>,
     /// Takes what is changed: an empty directory.
     #[serde(with = "path")]
     pub upper: PathBuf,

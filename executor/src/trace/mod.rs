@@ -41,10 +41,11 @@ mod tests;
 mod union;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use kiln_cache::StoreError;
+use kiln_solver::{Layer, Origin};
 use rustix::io::Errno;
 
 pub use fact::{Kind, Seen};
@@ -54,6 +55,12 @@ pub use union::Union;
 
 use connection::Connection;
 use server::Server;
+
+/// How many of these layers, the lowest first, are the base that counts by identity: those up to the highest that came
+/// with an image. The rest is what to observe.
+pub fn base_length(layers: &[Layer]) -> usize {
+    layers.iter().rposition(|layer| layer.origin == Origin::Image).map_or(0, |highest| highest + 1)
+}
 
 /// Why a command cannot be observed here. It can be run all the same.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +115,14 @@ impl Tracing {
     pub fn start(union: Arc<Union>) -> Result<Self, Untraceable> {
         let connection = Connection::open(Server::new(union.clone())?)?;
         Ok(Self { union, connection })
+    }
+
+    /// The mount for a sandbox: see [`crate::sandbox::Root::traced`].
+    ///
+    /// # Errors
+    /// When no more files can be open.
+    pub fn layer(&self) -> io::Result<Arc<OwnedFd>> {
+        Ok(Arc::new(self.connection.mount().try_clone()?))
     }
 
     /// The root of the mount, for use as an overlayfs lower directory right above those of the base. From Linux 6.15 on

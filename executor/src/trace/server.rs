@@ -66,12 +66,10 @@ impl Server {
     pub(super) fn new(union: Arc<Union>) -> Result<Self, StoreError> {
         let readers = union.layers().iter().map(StoredLayer::reader).collect::<Result<Vec<_>, _>>()?;
         let count = usize::try_from(union.count()).unwrap_or(usize::MAX);
-        // What the union shows of its own root, an overlay does not: that has the upper directory's.
-        let mode = FileType::Directory.as_raw_mode() | 0o755;
         Ok(Self {
             readers,
             ids: Ids::own(),
-            root: Attributes { inode: ROOT, mode, links: 1, ..Attributes::default() },
+            root: root_of(&union)?,
             with_xattrs: union.has_xattrs() || union.survey().opaque,
             passthrough: false,
             directories: HashMap::from([(ROOT, Arc::new(union.root()))]),
@@ -341,6 +339,19 @@ impl Server {
             }
         }
     }
+}
+
+/// The root has no entry in an index. Nothing in a sandbox sees it: what an overlay shows is the upper directory's,
+/// which was given what is shown here.
+fn root_of(union: &Union) -> Result<Attributes, StoreError> {
+    let root = Attributes { inode: ROOT, mode: FileType::Directory.as_raw_mode() | 0o755, ..Attributes::default() };
+    let Some(path) = union.layers().first().map(StoredLayer::mount_source) else { return Ok(root) };
+    let stat = rustix::fs::stat(path).map_err(|error| StoreError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    Ok(Attributes { mode: stat.st_mode, uid: stat.st_uid, gid: stat.st_gid, links: 1, ..root })
 }
 
 /// The kernel asks for no more, by what was agreed upon.

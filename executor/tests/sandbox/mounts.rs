@@ -34,7 +34,7 @@ fn read_only(destination: &str, source: MountSource) -> Mount {
 }
 
 fn layers(world: &World, lowers: &[PathBuf], selector: &str) -> MountSource {
-    let tree = Root { lowers: lowers.to_vec(), upper: world.directory(), work: world.directory() };
+    let tree = Root { lowers: lowers.to_vec(), traced: None, upper: world.directory(), work: world.directory() };
     MountSource::Layers { tree, selector: selector.to_owned() }
 }
 

@@ -84,7 +84,12 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> RunSpec {
         RunSpec {
-            root: Root { lowers: vec![self.base.clone()], upper: self.directory(), work: self.directory() },
+            root: Root {
+                lowers: vec![self.base.clone()],
+                traced: None,
+                upper: self.directory(),
+                work: self.directory(),
+            },
             mounts: Vec::new(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             env: vec!["PATH=/bin".to_owned()],

@@ -136,3 +136,14 @@ fn a_walk_in_order_finds_what_look_ups_find() {
         assert_eq!(walk.node(path.as_bytes()).map(|node| (node.number, node.opaque)), alone, "{path}");
     }
 }
+
+#[test]
+fn the_base_ends_with_its_image() {
+    let layers = |origins: &str| -> Vec<kiln_solver::Layer> {
+        let origin = |kind| if kind == 'i' { kiln_solver::Origin::Image } else { kiln_solver::Origin::Built };
+        let layer = |kind| kiln_solver::Layer { diff_id: kiln_solver::Digest::of(b""), origin: origin(kind) };
+        origins.chars().map(layer).collect()
+    };
+    let lengths = ["", "i", "b", "iibb", "ibib"].map(|origins| base_length(&layers(origins)));
+    assert_eq!(lengths, [0, 1, 0, 2, 3]);
+}

@@ -43,6 +43,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("trace_cannot_be_written_to", service::cannot_be_written_to),
     ("trace_a_dead_server_is_an_error", service::a_dead_server_is_an_error),
     ("trace_an_abandoned_service_ends", service::an_abandoned_service_ends),
+    ("trace_in_the_sandbox", service::in_the_sandbox),
     ("trace_an_attached_mount_is_a_layer_too", service::an_attached_mount_is_a_layer_too),
 ];
 

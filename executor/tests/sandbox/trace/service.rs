@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::sync::Arc;
 
+use kiln_executor::sandbox::FileIndex;
 use kiln_executor::trace::{Tracing, Union};
 use kiln_solver::Digest;
 use rustix::fs::{Mode, OFlags};
@@ -143,4 +144,32 @@ cat "$2/traced/a""#;
     let output = output.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "traced/a", "{output:?}");
     assert_eq!(tracing.finish().unwrap().len(), 2);
+}
+
+/// As steps have it: over the world's own base, with all that a sandbox mounts.
+pub fn in_the_sandbox(world: &World) {
+    let place = Place::new(world);
+    let union = place.union(&[
+        &["app/read: 1", "app/other: 1", "app/gone/file", "etc/resolv.conf: mine", "proc: no directory"],
+        &["-proc", "-data/file", "data/old/ opaque", "data/old/new"],
+    ]);
+    let tracing = Tracing::start(union.clone()).unwrap();
+    let script = "cat /app/read; rm -r /app/gone; echo x > /app/made; cat /data/file 2>/dev/null; ls /data/old /proc/self/fd >&2";
+    let mut spec = world.spec(script);
+    spec.files = vec![tracing.layer().unwrap()];
+    spec.root.traced = Some(FileIndex(0));
+    let outcome = world.run(&spec);
+    assert_eq!((outcome.code(), &outcome.stdout[..]), (0, "1"), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("/data/old:\nnew\n"), "{outcome:?}");
+    assert_eq!(outcome.changes(), ["app/", "app/gone whiteout", "app/made"]);
+    let observations = tracing.finish().unwrap();
+    let facts: Vec<String> = observations.facts().map(|fact| super::describe(&fact)).collect();
+    for fact in ["app", "app/gone listed", "app/gone/file", "app/made absent", "app/read read", "bin absent"] {
+        assert!(facts.iter().any(|seen| seen.starts_with(fact)), "{fact} in {facts:?}");
+    }
+    for fact in ["data/file removed", "data/old listed"] {
+        assert!(facts.iter().any(|seen| seen == fact), "{fact} in {facts:?}");
+    }
+    assert!(facts.iter().all(|seen| !seen.starts_with("app/other")), "{facts:?}");
+    assert_eq!(observations.check(&union), None);
 }
