@@ -1,6 +1,6 @@
 //! buildah in a world of its own: the peer that kiln's images and times are compared with.
 
-use crate::{Image, command, registry, run};
+use crate::{Image, command, podman, registry, run};
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -41,6 +41,23 @@ impl Buildah {
         // OCI's own form of a config lacks HEALTHCHECK, SHELL and ONBUILD.
         buildah.args(["--format", "docker"]).args(more).arg(".").current_dir(context);
         buildah
+    }
+
+    /// Builds a directory with a whole container for each RUN, on the network of the machine, and returns the image.
+    pub fn build_in_containers(&self, context: &Path) -> Image {
+        let id_file = self.path().join("id-in-containers");
+        let mut build = self.command(&["bud", "--isolation", "oci", "--runtime", "crun", "--http-proxy=false"]);
+        build.args(["--quiet", "--identity-label=false", "--format", "docker", "--network", "host", "--no-cache"]);
+        // The defaults are above what some machines allow.
+        build.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
+        build.arg("--signature-policy").arg(self.path().join("policy.json"));
+        build.arg(format!("--iidfile={}", id_file.display())).arg(context);
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", podman::WITHOUT_HYBRID_CGROUPS, "sh"]);
+        unshare.arg(build.get_program()).args(build.get_args());
+        environment(&mut unshare, self.path());
+        command::run(&mut unshare);
+        self.read(&std::fs::read_to_string(&id_file).unwrap())
     }
 
     /// Builds a directory, and returns the image.

@@ -12,7 +12,7 @@ pub struct Podman {
 
 /// crun refuses machines where both versions of cgroups are mounted. Nothing here needs cgroups, so the second is
 /// hidden from it, in a mount namespace of its own.
-const WITHOUT_HYBRID_CGROUPS: &str = r#"umount -l /sys/fs/cgroup/unified 2> /dev/null; exec "$@""#;
+pub(crate) const WITHOUT_HYBRID_CGROUPS: &str = r#"umount -l /sys/fs/cgroup/unified 2> /dev/null; exec "$@""#;
 
 impl Podman {
     /// An empty storage on the overlay driver.

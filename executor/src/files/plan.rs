@@ -271,6 +271,18 @@ impl Plan {
         Ok(Some(Shared { bytes: bytes.clone(), twin, metadata: metadata.clone() }))
     }
 
+    /// The same once more of what the layer has at a path that is neither a file nor a directory. A second name could
+    /// not be told from it.
+    pub(crate) fn again(&self, path: &[u8]) -> Option<(What, Metadata)> {
+        let Planned { what, metadata } = self.upper.get(path)?;
+        let what = match what {
+            What::Symlink(target) => What::Symlink(target.clone()),
+            What::Special(kind, device) => What::Special(*kind, *device),
+            _ => return None,
+        };
+        Some((what, metadata.clone()))
+    }
+
     /// A name for a new file outside of the layer, on the same file system.
     pub(crate) fn scratch_file(&mut self, store: &Store) -> Result<std::path::PathBuf, FileError> {
         if self.scratch.is_none() {

@@ -16,6 +16,10 @@ use crate::paths::{self, Seen};
 
 const CHUNK: usize = 256 * 1024;
 
+/// No system call takes a longer path (`PATH_MAX`, without the NUL), and a plan has each directory on the way by its
+/// whole path: what is much longer would take all memory.
+const LONGEST_PATH: usize = 4095;
+
 /// Whether a file is a tar archive, compressed or not, with something in it.
 pub(crate) fn is_archive(bytes: &Bytes) -> Result<bool, FileError> {
     let mut file = BufReader::new(bytes.open()?);
@@ -155,7 +159,7 @@ impl Unpacker<'_> {
             MemberKind::BlockDevice => (What::Special(Kind::BlockDevice, member.device), metadata),
             MemberKind::File => (What::File { bytes: self.file(content)?, twin: None }, metadata),
             MemberKind::HardLink => match self.linked(&path, member)? {
-                Some(Shared { bytes, twin, metadata }) => (What::File { bytes, twin: Some(twin) }, metadata),
+                Some(linked) => linked,
                 None => return Ok(()),
             },
         };
@@ -183,6 +187,10 @@ impl Unpacker<'_> {
         let cleaned = paths::clean(written);
         if cleaned.is_empty() {
             return Ok(None);
+        }
+        if cleaned.len() > LONGEST_PATH {
+            let reason = "its name is too long";
+            return Err(self.failed(kiln_cache::ArchiveError::Refused { path: written.to_vec(), reason }));
         }
         let parent = self.plan.resolve_below(self.directory, paths::parent(&cleaned))?;
         Ok(Some(paths::join(&parent, paths::name(&cleaned))))
@@ -215,7 +223,7 @@ impl Unpacker<'_> {
     }
 
     /// What a hard link shares; nothing if it is linked to itself.
-    fn linked(&mut self, path: &[u8], member: &Member) -> Result<Option<Shared>, FileError> {
+    fn linked(&mut self, path: &[u8], member: &Member) -> Result<Option<(What, Metadata)>, FileError> {
         let missing = || UnpackError::HardLink {
             link: String::from_utf8_lossy(&member.path).into_owned(),
             target: String::from_utf8_lossy(&member.target).into_owned(),
@@ -224,7 +232,9 @@ impl Unpacker<'_> {
         if target == path {
             return Ok(None);
         }
-        let shared = self.plan.share(&target)?;
-        shared.map(Some).ok_or_else(|| self.failed(missing()))
+        if let Some(Shared { bytes, twin, metadata }) = self.plan.share(&target)? {
+            return Ok(Some((What::File { bytes, twin: Some(twin) }, metadata)));
+        }
+        self.plan.again(&target).map(Some).ok_or_else(|| self.failed(missing()))
     }
 }

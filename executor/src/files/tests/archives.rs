@@ -141,6 +141,35 @@ fn hostile_archives_stay_in_their_directory() {
 }
 
 #[test]
+fn endless_names_are_refused() {
+    let world = World::new(&[]);
+    let base = world.layer(&["file"]);
+    for (count, fits) in [(300, true), (2100, false), (100_000, false)] {
+        let path = format!("{}f", "d/".repeat(count));
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        builder.append_pax_extensions([("path", path.as_bytes())]).unwrap();
+        builder.append_data(&mut header, "short", &b""[..]).unwrap();
+        fs::write(world.root().join("a.tar"), builder.into_inner().unwrap()).unwrap();
+        let added = world.copy_from(&world.context(), &base, &add("a.tar", "/"));
+        assert_eq!(added.is_ok(), fits, "{count}");
+    }
+}
+
+#[test]
+fn hard_links_to_links_are_links() {
+    let world = World::new(&[]);
+    let members = [("link", b'2', "/etc/passwd"), ("two", b'1', "link"), ("three", b'1', "two"), ("two", b'0', "new")];
+    fs::write(world.root().join("a.tar"), archive(&members)).unwrap();
+    let base = world.layer(&["etc/passwd=safe"]);
+    let layers = world.copy_from(&world.context(), &base, &add("a.tar", "/to")).unwrap();
+    let to = ["to/", "to/link->/etc/passwd", "to/three->/etc/passwd", "to/two=new"];
+    assert_eq!(world.show(&layers), [&["etc/", "etc/passwd=safe"], &to[..]].concat());
+}
+
+#[test]
 fn a_truncated_archive_is_an_error_that_names_it() {
     let world = World::new(&[]);
     let tar = archive(&[("a", b'0', &"x".repeat(5000))]);
