@@ -147,6 +147,16 @@ fn a_store_may_be_checked_while_builds_run() {
     must_be_clean(&world);
 }
 
+#[test]
+fn the_store_of_an_ordinary_user_is_sound() {
+    let world = World::of(kiln_tests::users::with_ranges());
+    let dockerfile =
+        "FROM busybox\nRUN mkdir /d && chown 7:8 /d && echo x > /d/f && rm -r /etc/group && mkfifo /p\nCOPY . /d\n";
+    let project = world.project(&[("Dockerfile", dockerfile)]);
+    world.build(&project).args(["-t", "app"]).succeeds();
+    must_be_clean(&world);
+}
+
 /// The most memory that a process has had, in kilobytes.
 fn peak_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
