@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) compressing: Compressing,
     /// What this store still sees of what has been pruned.
     pub(crate) generation: Generation,
+    /// The directories of drafts that came to nothing, in the session.
+    pub(crate) spare_drafts: Mutex<Vec<PathBuf>>,
     /// Begun by the first who writes.
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -76,6 +78,7 @@ impl Store {
             open_layers: Mutex::default(),
             present: Mutex::default(),
             compressing: Compressing::default(),
+            spare_drafts: Mutex::default(),
             session: Mutex::default(),
         }));
         durability::check_other_boots(&store.0)?;

@@ -22,6 +22,11 @@ impl Block {
         &self.bytes[..self.filled]
     }
 
+    /// Whether it has no room left.
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled == BLOCK
+    }
+
     /// Empties it for reuse.
     pub(crate) fn clear(&mut self) {
         self.filled = 0;

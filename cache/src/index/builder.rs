@@ -77,6 +77,11 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// Takes in one record.
     pub(crate) fn push(&mut self, record: Record) {
         self.records.push(record);

@@ -13,6 +13,7 @@
 mod check;
 mod commit;
 mod publish;
+mod recycle;
 mod stored;
 mod walk;
 

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::{StoredLayer, commit};
+use super::{StoredLayer, commit, recycle};
 use crate::archive::{ArchiveError, Block};
 use crate::index::Builder;
 use crate::store::Inner;
@@ -23,6 +23,7 @@ pub(super) const BLOCKS: usize = 4;
 /// A layer in the making: an empty directory to fill, private to its owner. Dropped, it leaves nothing.
 pub struct LayerDraft {
     store: Arc<Inner>,
+    /// Empty where it has been given away.
     directory: PathBuf,
     files: PathBuf,
     work: PathBuf,
@@ -71,7 +72,14 @@ impl LayerDraft {
         created: SystemTime,
         imported: bool,
     ) -> Result<StoredLayer, StoreError> {
+        let empty = builder.is_empty();
         let (index, content) = builder.finish();
+        if !imported && let Some(layer) = self.find_known(&diff_id)? {
+            if empty {
+                self.recycle();
+            }
+            return Ok(layer);
+        }
         let path = self.directory.join("index");
         std::fs::write(&path, index).map_err(StoreError::io("write", &path))?;
         session::remove_tree(&self.work).map_err(StoreError::io("remove", &self.work))?;
@@ -81,6 +89,27 @@ impl LayerDraft {
         self.store.open_layers.lock().unwrap_or_else(PoisonError::into_inner).remove(&diff_id);
         let layer = Store::from_inner(Arc::clone(&self.store)).layer(&diff_id)?;
         layer.ok_or(StoreError::NoLayer(diff_id))
+    }
+
+    /// The layer that this is, if the store has it and would not learn anything new of it: it was made here, and no
+    /// prune has condemned it.
+    fn find_known(&self, diff_id: &Digest) -> Result<Option<StoredLayer>, StoreError> {
+        let query = "SELECT 1 FROM layers WHERE diff_id = ?1 AND imported = 0 AND condemned IS NULL";
+        let is_settled =
+            self.store.database.read(|connection| connection.prepare_cached(query)?.exists([diff_id.as_bytes()]))?;
+        if !is_settled || !self.store.layer_directory(diff_id).join("index").exists() {
+            return Ok(None);
+        }
+        Store::from_inner(Arc::clone(&self.store)).layer(diff_id)
+    }
+
+    /// Keeps the directories for a later draft, if they are as they were made: a step that wrote nothing then costs
+    /// the file system nothing.
+    fn recycle(mut self) {
+        if recycle::is_unused(&self.files, &self.work) {
+            let directory = std::mem::take(&mut self.directory);
+            self.store.spare_drafts.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
+        }
     }
 
     /// Moves the draft into place and records it, unless the layer is there.
@@ -121,7 +150,9 @@ impl LayerDraft {
 
 impl Drop for LayerDraft {
     fn drop(&mut self) {
-        let _ = session::remove_tree(&self.directory);
+        if !self.directory.as_os_str().is_empty() {
+            let _ = session::remove_tree(&self.directory);
+        }
     }
 }
 
@@ -164,7 +195,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn begin_layer(&self) -> Result<LayerDraft, StoreError> {
-        let directory = self.inner().session()?.make_directory("draft", 0o700)?;
+        let spare = self.inner().spare_drafts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (directory, is_new) = match spare {
+            Some(directory) => (directory, false),
+            None => (self.inner().session()?.make_directory("draft", 0o700)?, true),
+        };
         let draft = LayerDraft {
             store: Arc::clone(self.inner()),
             files: directory.join("files"),
@@ -172,8 +207,10 @@ impl Store {
             directory,
             owners: Mutex::default(),
         };
-        session::make_directory(&draft.files, 0o755)?;
-        session::make_directory(&draft.work, 0o700)?;
+        if is_new {
+            session::make_directory(&draft.files, 0o755)?;
+            session::make_directory(&draft.work, 0o700)?;
+        }
         Ok(draft)
     }
 

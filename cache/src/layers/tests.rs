@@ -1,9 +1,12 @@
 //! Layers are what was put into them, whichever way they come.
 
 use std::collections::HashMap;
+use std::fs::{self, Permissions};
 use std::io::Cursor;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::Digest;
@@ -452,4 +455,39 @@ fn many_commit_the_same_layer_at_once() {
         }
     });
     assert_eq!(std::fs::read_dir(root.path().join("layers")).unwrap().count(), 10);
+}
+
+#[test]
+fn a_draft_that_came_to_nothing_is_used_again() {
+    let (_root, store) = store();
+    let commit = |change: &dyn Fn(&Path)| {
+        let draft = store.begin_layer().unwrap();
+        let files = draft.files().to_owned();
+        change(&files);
+        assert!(draft.commit(SystemTime::now()).unwrap().index().is_empty());
+        files
+    };
+    // The first makes the empty layer.
+    commit(&|_| {});
+    let spare = commit(&|_| {});
+    assert_eq!(commit(&|_| {}), spare);
+    let changes: [&dyn Fn(&Path); 3] = [
+        &|files| fs::set_permissions(files, Permissions::from_mode(0o750)).unwrap(),
+        &|files| drop(UnixListener::bind(files.join("socket")).unwrap()),
+        &|files| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(files, "user.mark", b"x", flags).unwrap();
+        },
+    ];
+    for change in changes {
+        let changed = commit(change);
+        let next = store.begin_layer().unwrap();
+        assert_ne!(next.files(), changed);
+        assert!(!changed.exists());
+        assert_eq!(fs::metadata(next.files()).unwrap().permissions().mode() & 0o7777, 0o755);
+        drop(next);
+    }
+    let other = store.begin_layer().unwrap();
+    let same = store.begin_layer().unwrap();
+    assert_ne!(other.files(), same.files(), "two at once are two");
 }
