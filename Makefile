@@ -11,7 +11,7 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 export CARGO
 
-.PHONY: help build release release-aarch64 install uninstall demo test bench fuzz lint fmt deps deps-build deps-demo deps-bench clean
+.PHONY: help build release release-aarch64 install uninstall demo test bench bench-step fuzz lint fmt deps deps-build deps-demo deps-bench clean
 
 help: ## List these
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,9 @@ test: deps ## Run all tests
 
 bench: deps-bench release ## Time kiln against buildah; BENCH="--runs 3 a d" chooses
 	KILN_BIN=$(abspath $(TARGET_DIR)/dist/kiln) $(CARGO) bench --package kiln-tests --bench compare -- $(BENCH)
+
+bench-step: ## Tell which part of a step takes how long
+	$(CARGO) test --release --package kiln-executor --test sandbox -- --bench
 
 fuzz: ## Fuzz the parser, FUZZ_SECONDS (300) for each target; takes a nightly compiler
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz

@@ -68,15 +68,27 @@ fn measure(workload: &Workload, runs: usize) -> Measured {
     eprintln!("{}: {}", workload.name, workload.what);
     let mut pair = (workload.prepare)();
     let runs = runs.min(workload.most_runs).max(1);
-    let mut measured = Measured::new(workload.name, workload.what, workload.goal);
+    let mut measured = Measured::new(workload);
     for run in 0..=runs {
         let (kiln, buildah) = (time(&mut pair.kiln), time(&mut pair.buildah));
         if run > 0 {
+            measured.bare.extend((0..workload.steps).map(|_| bare()));
             measured.kiln.push(kiln);
             measured.buildah.push(buildah);
         }
     }
     measured
+}
+
+/// The time that `true` takes, without anything around it.
+fn bare() -> Duration {
+    time(
+        &mut (Box::new(|| {
+            let mut command = Command::new("/bin/busybox");
+            command.arg("true").env_clear();
+            vec![command]
+        }) as workloads::Make),
+    )
 }
 
 /// The time that a list of commands takes from the start of the first to the end of the last.

@@ -1,5 +1,6 @@
 //! From times to a table for people and JSON for programs.
 
+use crate::workloads::Workload;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,13 +10,23 @@ pub(crate) struct Measured {
     name: &'static str,
     what: &'static str,
     goal: Duration,
+    /// How many steps of `true` it has; 0 where it is about something else.
+    steps: u32,
+    /// The times of `true` alone.
+    pub(crate) bare: Vec<Duration>,
     pub(crate) kiln: Vec<Duration>,
     pub(crate) buildah: Vec<Duration>,
 }
 
 impl Measured {
-    pub(crate) fn new(name: &'static str, what: &'static str, goal: Duration) -> Self {
-        Self { name, what, goal, kiln: Vec::new(), buildah: Vec::new() }
+    pub(crate) fn new(workload: &Workload) -> Self {
+        let &Workload { name, what, goal, steps, .. } = workload;
+        Self { name, what, goal, steps, bare: Vec::new(), kiln: Vec::new(), buildah: Vec::new() }
+    }
+
+    /// What a step costs over its command, in milliseconds: the whole build by the number of its steps.
+    fn step(&self, times: &[Duration]) -> f64 {
+        (median(times).as_secs_f64() / f64::from(self.steps) - median(&self.bare).as_secs_f64()) * 1e3
     }
 
     fn ratio(&self) -> f64 {
@@ -42,6 +53,17 @@ pub(crate) fn table(all: &[Measured]) -> String {
         )
         .expect("writing to a string");
     }
+    for one in all.iter().filter(|one| one.steps > 0) {
+        let (kiln, buildah) = (one.step(&one.kiln), one.step(&one.buildah));
+        writeln!(
+            text,
+            "{:<3} a step over `true` alone ({}): kiln {kiln:.1} ms, buildah {buildah:.1} ms, {:.1} times as much",
+            one.name,
+            milliseconds(median(&one.bare)),
+            buildah / kiln,
+        )
+        .expect("writing to a string");
+    }
     text
 }
 
@@ -53,6 +75,7 @@ pub(crate) fn json(all: &[Measured]) -> String {
             json!({
                 "name": one.name, "what": one.what, "goal": one.goal.as_secs_f64(), "ratio": one.ratio(),
                 "kiln": { "median": median(&one.kiln).as_secs_f64(), "times": times(&one.kiln) },
+                "steps": one.steps, "bare": median(&one.bare).as_secs_f64(),
                 "buildah": { "median": median(&one.buildah).as_secs_f64(), "times": times(&one.buildah) },
             })
         })

@@ -1,7 +1,7 @@
 //! The workloads, each made ready for kiln and for buildah.
 
 use kiln_tests::buildah::Buildah;
-use kiln_tests::{Kiln, Project, World, command};
+use kiln_tests::{Kiln, Project, World, command, users};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -24,6 +24,8 @@ pub(crate) struct Workload {
     pub(crate) goal: Duration,
     /// More are not worth the wait.
     pub(crate) most_runs: usize,
+    /// How many steps of `true` there are, where that is what it is about.
+    pub(crate) steps: u32,
     pub(crate) prepare: fn() -> Pair,
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn all() -> Vec<Workload> {
         what,
         goal: Duration::from_millis(goal),
         most_runs: usize::MAX,
+        steps: 0,
         prepare,
     };
     let mut all = vec![
@@ -41,6 +44,8 @@ pub(crate) fn all() -> Vec<Workload> {
         workload("c", "COPY of those, nothing known of them", 500, cold_copy),
         workload("cw", "COPY of those again, the context known", 500, warm_copy),
         workload("d", "thirty RUN true", 150, thirty_runs),
+        workload("d60", "thirty RUN true, 60 layers deep", 180, thirty_runs_deep),
+        workload("dr", "thirty RUN true, as an ordinary user", 210, thirty_runs_rootless),
         workload("e", "four stages of RUN sleep 1", 1040, four_stages),
         workload("fg", "RUN writing 1 GiB, exported as gzip", 8500, || large_export("gzip")),
         workload("fz", "RUN writing 1 GiB, exported as zstd", 5500, || large_export("zstd")),
@@ -48,8 +53,14 @@ pub(crate) fn all() -> Vec<Workload> {
     for large in all.iter_mut().filter(|workload| workload.name.starts_with('f')) {
         large.most_runs = 3;
     }
+    for small in all.iter_mut().filter(|workload| workload.name.starts_with('d')) {
+        small.steps = STEPS;
+    }
     all
 }
+
+/// How many steps the workloads with `RUN true` have.
+const STEPS: u32 = 30;
 
 const TEN_INSTRUCTIONS: &str = "FROM busybox
 ENV one=1
@@ -115,6 +126,10 @@ fn uncached(dockerfile: &str, buildah_options: &'static [&'static str]) -> Pair 
 fn uncached_project(world: World, project: Project, buildah_options: &'static [&'static str]) -> Pair {
     let buildah = with_base();
     fetch_base(&world);
+    uncached_with(world, buildah, project, buildah_options)
+}
+
+fn uncached_with(world: World, buildah: Buildah, project: Project, buildah_options: &'static [&'static str]) -> Pair {
     let context = project.path().to_owned();
     Pair {
         kiln: Box::new(move || vec![world.build(&project).arg("--no-cache").into_command()]),
@@ -173,8 +188,30 @@ fn warm_copy() -> Pair {
     uncached_project(world, project, &[])
 }
 
+fn runs_of_true(base: &str) -> String {
+    format!("FROM {base}\n{}", "RUN true\n".repeat(STEPS as usize))
+}
+
 fn thirty_runs() -> Pair {
-    uncached(&format!("FROM busybox\n{}", "RUN true\n".repeat(30)), &[])
+    uncached(&runs_of_true("busybox"), &[])
+}
+
+/// Over a base of sixty layers.
+fn thirty_runs_deep() -> Pair {
+    let (world, buildah) = (World::new(), with_base());
+    let layers: String = (1..60).map(|layer| format!("RUN echo {layer} > /{layer}\n")).collect();
+    let base = world.project(&[("Dockerfile", &format!("FROM busybox\n{layers}"))]);
+    world.build(&base).args(["--tag", "localhost/deep"]).succeeds();
+    command::run(&mut buildah.bud(base.path(), &["--layers", "--tag", "localhost/deep"]));
+    let project = world.project(&[("Dockerfile", &runs_of_true("localhost/deep"))]);
+    uncached_with(world, buildah, project, &[])
+}
+
+/// buildah stays root, which is faster.
+fn thirty_runs_rootless() -> Pair {
+    let world = World::of(users::with_ranges());
+    let project = world.project(&[("Dockerfile", &runs_of_true("busybox"))]);
+    uncached_project(world, project, &[])
 }
 
 fn four_stages() -> Pair {
