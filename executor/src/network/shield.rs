@@ -170,3 +170,91 @@ impl Assembler {
         self.give(false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// Sees which of these frames get through, in the kernel itself: a socket takes the same filters as a tap device.
+    fn passed(frames: &[Vec<u8>]) -> Vec<bool> {
+        let (from, to) = UnixDatagram::pair().unwrap();
+        sys::filter_socket(to.as_fd(), &program(Subnet::choose("", ""))).unwrap();
+        to.set_nonblocking(true).unwrap();
+        let passes = |frame: &Vec<u8>| {
+            // What a filter drops is an error for who sends it.
+            let _ = from.send(frame);
+            to.recv(&mut [0; 256]).is_ok_and(|length| length == frame.len())
+        };
+        frames.iter().map(passes).collect()
+    }
+
+    fn frame(kind: u32, payload: &[u8]) -> Vec<u8> {
+        [&[0xff; 12][..], &(kind as u16).to_be_bytes(), payload].concat()
+    }
+
+    /// A packet with so many bytes of options.
+    fn ipv4(to: [u8; 4], protocol: u8, fragment: u16, options: usize, port: u16) -> Vec<u8> {
+        let mut packet = vec![0; 20 + options];
+        packet[0] = 0x45 + u8::try_from(options / 4).unwrap();
+        packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+        packet[9] = protocol;
+        packet[12..16].copy_from_slice(&[10, 0, 2, 100]);
+        packet[16..20].copy_from_slice(&to);
+        packet.extend([0x0f, 0xa0]);
+        packet.extend(port.to_be_bytes());
+        packet.extend([0; 16]);
+        frame(IPV4, &packet)
+    }
+
+    fn tcp(to: [u8; 4]) -> Vec<u8> {
+        ipv4(to, 6, 0, 0, 80)
+    }
+
+    fn ipv6(to: &str) -> Vec<u8> {
+        let mut packet = vec![0; 40];
+        packet[0] = 0x60;
+        packet[24..40].copy_from_slice(&to.parse::<Ipv6Addr>().unwrap().octets());
+        frame(IPV6, &packet)
+    }
+
+    #[test]
+    fn others_are_reached() {
+        let ends = [[192, 0, 2, 1], [1, 0, 0, 1], [126, 255, 255, 255], [128, 0, 0, 1], [10, 0, 2, 4], [224, 0, 0, 1]];
+        let mut frames: Vec<Vec<u8>> = ends.into_iter().map(tcp).collect();
+        frames.extend(["2001:db8::1", "fe80::2", "ff02::1", "::1:0:0:1", "0:0:0:1::1", "fd00:1::1"].map(ipv6));
+        frames.push(frame(ARP, &[0; 28]));
+        assert_eq!(passed(&frames), vec![true; frames.len()]);
+    }
+
+    #[test]
+    fn loopback_by_any_name_is_not() {
+        let gateway = Ipv4Addr::new(10, 0, 2, 2).octets();
+        let ends =
+            [[127, 0, 0, 1], [127, 0, 0, 53], [127, 255, 255, 255], [0, 0, 0, 0], [0, 1, 2, 3], [255; 4], gateway];
+        let mut frames: Vec<Vec<u8>> = ends.into_iter().map(tcp).collect();
+        frames.extend(ends.into_iter().map(|to| ipv4(to, 1, 0, 40, 0)));
+        frames.extend(["::1", "::", "::127.0.0.1", "::ffff:127.0.0.1", "fd00::2", "fd00::3"].map(ipv6));
+        // What is wrapped, tagged or cut short is nothing that programs should have to understand.
+        let tagged = [&[0xff; 12][..], &[0x81, 0, 0, 1], &tcp([127, 0, 0, 1])[12..]].concat();
+        frames.extend([tagged, frame(0x9000, &[0; 40]), frame(IPV4, &[0x45; 10]), frame(IPV6, &[0; 30]), vec![0; 3]]);
+        assert_eq!(passed(&frames), vec![false; frames.len()]);
+    }
+
+    #[test]
+    fn the_name_server_is_asked_for_names_alone() {
+        let server = [10, 0, 2, 3];
+        let names = [ipv4(server, 17, 0, 0, 53), ipv4(server, 6, 0, 0, 53), ipv4(server, 17, 0x4000, 12, 53)];
+        assert_eq!(passed(&names), [true; 3]);
+        let others = [
+            ipv4(server, 17, 0, 0, 54),
+            ipv4(server, 6, 0, 0, 22),
+            ipv4(server, 1, 0, 0, 53),
+            ipv4(server, 17, 0x2001, 0, 53),
+            ipv4(server, 6, 0, 4, 0x0035_u16.swap_bytes()),
+        ];
+        assert_eq!(passed(&others), [false; 5]);
+    }
+}

@@ -180,6 +180,25 @@ pub(crate) fn filter_tap(tap: BorrowedFd<'_>, program: &[libc::sock_filter]) -> 
     check(libc::c_long::from(result)).map(drop)
 }
 
+/// The same for what a socket receives.
+#[cfg(test)]
+pub(crate) fn filter_socket(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {
+    let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: the kernel only reads the program, which has the length given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size,
+        )
+    };
+    check(libc::c_long::from(result)).map(drop)
+}
+
 /// Becomes another program. Returns only if that failed.
 pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
     let (arguments, environment) = (pointers(arguments), pointers(environment));
