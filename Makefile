@@ -63,7 +63,7 @@ fmt: ## Format everything
 DEPS_BUILD := musl-tools
 DEPS_DEMO := mmdebstrap busybox-static uidmap
 DEPS_BENCH := $(DEPS_DEMO) buildah skopeo docker-registry
-DEPS_TEST := $(DEPS_BENCH) git passt slirp4netns iproute2 podman crun umoci bzip2 xz-utils attr procps util-linux python3
+DEPS_TEST := $(DEPS_BENCH) git passt slirp4netns iproute2 podman crun umoci bzip2 xz-utils attr procps util-linux python3 openssh-client
 
 deps: ## Install what the tests need
 	@scripts/install-packages $(DEPS_TEST)

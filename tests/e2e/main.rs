@@ -28,6 +28,7 @@ mod interrupted;
 mod language;
 mod likeness;
 mod limits;
+mod mounts;
 mod network;
 mod parallel;
 mod progress;
