@@ -20,6 +20,9 @@ pub enum ExecutorError {
     /// The layers of an image could not be had.
     #[error(transparent)]
     Image(BoxError),
+    /// The root of a layer cannot be read.
+    #[error("cannot read the root of a layer: {0}")]
+    Root(std::io::Error),
     /// A layer is neither in the store nor part of an image that could be fetched.
     #[error("layer `{0}` is no longer in the store; build again with `--no-cache`")]
     MissingLayer(Digest),

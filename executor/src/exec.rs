@@ -4,13 +4,16 @@ pub(crate) mod container;
 pub(crate) mod limits;
 mod mounts;
 mod network;
+pub(crate) mod observed;
 pub(crate) mod user;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
-use kiln_solver::{Cancel, Digest, Exec, Job, Layer, LogStream, Mount, MountKind, Origin, Output, Security, StepError};
+use kiln_solver::{
+    Cancel, Digest, Exec, Job, Layer, LogStream, Made, Mount, MountKind, Origin, Output, Security, StepError,
+};
 
 use crate::cgroup::{CgroupError, MemoryKill};
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
@@ -18,6 +21,7 @@ use crate::{Executor, paths};
 
 use limits::LimitError;
 use mounts::{MountError, Mounted};
+use observed::{Watch, observed_input};
 use user::{Account, UserError};
 
 /// Why a command could not be run.
@@ -61,8 +65,9 @@ impl From<ExecError> for StepError {
 
 /// Runs the command of an Exec step and commits what it wrote. A command that a shell reports as killed by a
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
-pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Vec<Output>, StepError> {
+pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Made, StepError> {
     let mut prepared = prepare(executor, job, exec)?;
+    let watch = Watch::begin(executor, exec, job.inputs, &mut prepared.spec, job.cancel)?;
     if let Err(error) = run(executor, job, exec, &prepared.spec) {
         if is_of_command(&error) {
             executor.keep_failed(job.id, prepared);
@@ -75,13 +80,17 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     // Others may have the locks of cache mounts and the network now.
     drop((spec, network));
     let mut outputs = mounted.commit(executor).map_err(ExecError::Mounts)?;
+    let mut observation = None;
     if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
         let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
+        if let (Some(watch), Some(input)) = (watch, observed_input(executor, exec)) {
+            observation = Some(watch.end(input, &layer)?);
+        }
         let mut layers = root_layers(job, exec)?.to_vec();
         layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });
         outputs.insert(output, Output::Layers(layers));
     }
-    Ok(outputs.into_values().collect())
+    Ok(Made { outputs: outputs.into_values().collect(), observation })
 }
 
 /// The digest of what a command sees of an input, if it sees no more of it than mounts show.

@@ -14,6 +14,7 @@ use crate::cgroup::{CgroupError, Groups};
 use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
+use crate::exec::observed::{self, Watching, observed_input};
 use crate::exec::{Prepared, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::network::Networks;
@@ -65,6 +66,7 @@ pub struct Executor {
     /// The containers of steps that failed, where they are to be kept.
     failed: Option<Mutex<HashMap<StepId, Container>>>,
     networks: Option<Networks>,
+    watching: Watching,
 }
 
 impl Executor {
@@ -79,6 +81,7 @@ impl Executor {
             credentials: Credentials::default(),
             networks: None,
             failed: None,
+            watching: Watching::default(),
         }
     }
 
@@ -117,10 +120,26 @@ impl Executor {
         Self { networks: Some(networks), ..self }
     }
 
-    /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`].
+    /// The same, observing what commands look at in the layers above their base image, where the machine lets it.
+    #[must_use]
+    pub fn with_tracing(self) -> Self {
+        Self { watching: Watching::new(true), ..self }
+    }
+
+    /// Why commands could not be observed, if they should have been.
+    pub fn untraced(&self) -> Option<String> {
+        self.watching.refused()
+    }
+
+    /// The same, keeping what commands that fail ran in, for [`Executor::take_failed`]. They are not observed: who
+    /// looks around in there afterwards would be, too.
     #[must_use]
     pub fn keeping_failed(self) -> Self {
-        Self { failed: Some(Mutex::default()), ..self }
+        Self { failed: Some(Mutex::default()), watching: Watching::new(false), ..self }
+    }
+
+    pub(crate) fn watching(&self) -> &Watching {
+        &self.watching
     }
 
     /// What the command of this step ran in, if it failed by itself: its root as the command left it.
@@ -318,16 +337,25 @@ impl Worker for Executor {
                 vec![built(&layer)]
             }
             Operation::File(actions) => return Ok(run_actions(self, &job, actions)?),
-            Operation::Exec(exec) => run_exec(self, &job, exec)?,
+            Operation::Exec(exec) => return run_exec(self, &job, exec),
         };
         Ok(outputs.into())
     }
 
-    /// Of what a file step changes nothing counts as a whole: it looks at few paths of it.
-    fn unobserved(&self, step: &Step, input: usize, _: &Output) -> Result<Option<Digest>, StepError> {
-        let Operation::File(actions) = &step.operation else { return Ok(None) };
-        let is_changed = changed_input(actions, step.inputs.len()) == Some(input);
-        Ok(is_changed.then(|| Digest::of(b"kiln.files.v1")))
+    /// Of what a file step changes nothing counts as a whole: it looks at few paths of it. Of the root of a command it
+    /// is the base image.
+    fn unobserved(&self, step: &Step, input: usize, output: &Output) -> Result<Option<Digest>, StepError> {
+        match (&step.operation, output) {
+            (Operation::File(actions), _) => {
+                let is_changed = changed_input(actions, step.inputs.len()) == Some(input);
+                Ok(is_changed.then(|| Digest::of(b"kiln.files.v1")))
+            }
+            (Operation::Exec(exec), Output::Layers(layers)) if observed_input(self, exec) == Some(input) => {
+                let (base, above) = observed::split(layers);
+                if above.is_empty() { Ok(None) } else { Ok(self.identity(base)?) }
+            }
+            _ => Ok(None),
+        }
     }
 
     fn differences(&self, was: &Output, is: &Output) -> Vec<Mismatch> {
@@ -344,12 +372,17 @@ impl Worker for Executor {
         facts: &[u8],
         cancel: &Cancel,
     ) -> Result<Option<Mismatch>, StepError> {
-        let nothing = || StepError::other("facts of a step that observes nothing");
-        let Operation::File(actions) = &step.operation else { return Err(nothing()) };
-        let input = changed_input(actions, inputs.len()).ok_or_else(nothing)?;
-        match &inputs[input] {
-            Output::Layers(layers) => Ok(recheck(self, layers, facts, cancel)?),
-            Output::Local(_) => Err(nothing()),
+        let observed = match &step.operation {
+            Operation::File(actions) => changed_input(actions, inputs.len()),
+            Operation::Exec(exec) => observed_input(self, exec),
+            Operation::Source(_) => None,
+        };
+        match (&step.operation, observed.and_then(|input| inputs.get(input))) {
+            (Operation::File(_), Some(Output::Layers(layers))) => Ok(recheck(self, layers, facts, cancel)?),
+            (Operation::Exec(exec), Some(Output::Layers(layers))) => {
+                Ok(observed::recheck(self, exec, layers, facts, cancel)?)
+            }
+            _ => Err(StepError::other("facts of a step that observes nothing")),
         }
     }
 }

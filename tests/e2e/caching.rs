@@ -194,7 +194,7 @@ ARG V=1
 RUN echo $V > /version
 WORKDIR /app
 COPY . .
-RUN ls /app > /list
+RUN cat /app/a > /list
 RUN cat /list
 ";
     let project = world.project(&[("Dockerfile", text), ("a", "a\n"), (".dockerignore", "Dockerfile\n")]);
@@ -213,15 +213,16 @@ RUN cat /list
     let first = explained(&[]);
     assert!(first.iter().all(|step| step.ends_with(": ran: never built here")), "{first:?}");
     project.write("a", "b\n");
-    let edit = "`/app/a`: content 87428fc52280 → content 0263829989b6";
+    let content = "content 87428fc52280 → content 0263829989b6";
+    let edit = format!("`/app/a`: {content}");
     assert_eq!(
         explained(&[]),
         [
             "RUN echo 1 > /version: not needed: ".to_owned(),
             "WORKDIR /app: definition: ".to_owned(),
             format!("COPY . .: ran: {edit}"),
-            format!("RUN ls /app > /list: ran: {edit}"),
-            format!("RUN cat /list: ran: {edit}"),
+            format!("RUN cat /app/a > /list: ran: {edit}, which this step looked at"),
+            format!("RUN cat /list: ran: `/list`: {content}, which this step looked at"),
         ]
     );
     let version = "`/version`: content 4355a46b19d3 → content 53c234e5e847";
@@ -238,4 +239,90 @@ RUN cat /list
     let text = world.build(&project).arg("--explain").succeeds();
     text.says("RUN cat /list\n  cached, by definition\n");
     world.build(&project).args(["--explain=json", "-q"]).fails_with(2).says("both go to standard output");
+}
+
+const OBSERVED: &str = "FROM busybox
+COPY . /app
+WORKDIR /app
+RUN --network=none cat read > /out; echo listed/* > /names; test -e absent; true
+RUN --network=none cat /out
+";
+
+fn observed(world: &World) -> Project {
+    let files = [("Dockerfile", OBSERVED), ("read", "1"), ("other", "1"), ("listed/a", "1"), ("dir/deep", "1")];
+    world.project(&files)
+}
+
+/// RUN depends on nothing of the layers above its base image that it did not look at.
+#[test]
+fn run_does_not_depend_on_what_it_did_not_look_at() {
+    let world = World::new();
+    let project = observed(&world);
+    world.build(&project).succeeds();
+    type Edit = (&'static str, fn(&Project));
+    let hits: [Edit; 5] = [
+        ("a file that it did not read", |project| project.write("other", "2")),
+        ("a new file that it did not look for", |project| project.write("more", "1")),
+        ("a file in a directory that it did not look into", |project| project.write("dir/deep", "2")),
+        ("the content of a file that it only saw the name of", |project| project.write("listed/a", "2")),
+        ("a file that is gone", |project| std::fs::remove_file(project.join("other")).unwrap()),
+    ];
+    for (what, edit) in hits {
+        edit(&project);
+        let outcome = world.build(&project).arg("--explain").succeeds();
+        outcome.ran("COPY . /app").cached("cat read").cached("cat /out").says("  cached, by observations\n");
+        let tree = world.tree(&project);
+        for file in ["other", "more", "dir/deep", "listed/a"] {
+            let expected = std::fs::read_to_string(project.join(file)).ok();
+            let found = tree.has(&format!("app/{file}")).then(|| tree.text(&format!("app/{file}")));
+            assert_eq!(found, expected, "{what}: `{file}` is that of today");
+        }
+    }
+    let misses: [Edit; 5] = [
+        ("`/app/read`", |project| project.write("read", "2")),
+        ("`/app/listed`", |project| project.write("listed/b", "1")),
+        ("`/app/absent`", |project| project.write("absent", "1")),
+        ("`/app/absent`", |project| project.write("absent", "2")),
+        ("`/app/listed`", |project| std::fs::remove_file(project.join("listed/a")).unwrap()),
+    ];
+    for (what, edit) in misses {
+        edit(&project);
+        let outcome = world.build(&project).arg("--explain").succeeds();
+        outcome.ran("cat read").says(what);
+    }
+}
+
+#[test]
+fn tracing_can_be_switched_off() {
+    let world = World::new();
+    let project = observed(&world);
+    world.build(&project).arg("--trace=off").succeeds();
+    project.write("other", "2");
+    world.build(&project).arg("--trace=off").succeeds().ran("cat read");
+    project.write("other", "3");
+    world.build(&project).succeeds().ran("cat read");
+    project.write("other", "4");
+    world.build(&project).arg("--trace=off").succeeds().ran("cat read");
+    project.write("other", "5");
+    world.build(&project).succeeds().cached("cat read");
+}
+
+/// Whom `USER` means is looked up before the command runs.
+#[test]
+fn who_the_user_is_counts() {
+    let world = World::new();
+    let text = "FROM busybox
+COPY passwd /etc/passwd
+COPY other /other
+USER ada
+RUN --network=none id -u > /tmp/id
+";
+    let project = world.project(&[("Dockerfile", text), ("passwd", "ada:x:7:7::/:/bin/sh\n"), ("other", "1")]);
+    world.build(&project).succeeds();
+    project.write("other", "2");
+    world.build(&project).succeeds().cached("id -u");
+    project.write("passwd", "ada:x:8:8::/:/bin/sh\n");
+    let outcome = world.build(&project).arg("--explain").succeeds();
+    outcome.ran("id -u").says("`user ada`: 7:7 [7] → 8:8 [8]");
+    assert_eq!(world.tree(&project).text("tmp/id"), "8\n");
 }

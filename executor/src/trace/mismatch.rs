@@ -94,6 +94,49 @@ pub enum Change {
     Unreadable,
 }
 
+/// Everything of it in words.
+impl From<&Mismatch> for kiln_solver::Mismatch {
+    fn from(mismatch: &Mismatch) -> Self {
+        let names = |names: &[Vec<u8>]| -> String {
+            let names: Vec<_> = names.iter().take(3).map(|name| String::from_utf8_lossy(name)).collect();
+            names.join(", ")
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (was, is) = match &mismatch.change {
+            Change::Kind { before, now } => (before.to_string(), now.to_string()),
+            Change::Content { before, now } => {
+                (format!("content {}", before.short()), format!("content {}", now.short()))
+            }
+            Change::Size { before, now } => (format!("{before} bytes"), format!("{now} bytes")),
+            Change::Target { before, now } => (format!("a link to `{}`", text(before)), format!("to `{}`", text(now))),
+            Change::Device { before, now } => {
+                (format!("device {}:{}", before.major, before.minor), format!("device {}:{}", now.major, now.minor))
+            }
+            Change::Mode { before, now } => (format!("mode {before:04o}"), format!("mode {now:04o}")),
+            Change::Owner { before, now } => {
+                (format!("owner {}:{}", before.0, before.1), format!("owner {}:{}", now.0, now.1))
+            }
+            Change::Opaque { now: true } => ("shows what lies beneath".to_owned(), "hides it".to_owned()),
+            Change::Opaque { now: false } => ("hides what lies beneath".to_owned(), "shows it".to_owned()),
+            Change::Listing { added, removed, changed } => {
+                let mut parts = Vec::new();
+                for (what, some) in [("new: ", added), ("gone: ", removed), ("of another kind: ", changed)] {
+                    if !some.is_empty() {
+                        parts.push(format!("{what}{}", names(some)));
+                    }
+                }
+                ("a listing of other names".to_owned(), parts.join("; "))
+            }
+            Change::Xattrs { names: changed } => {
+                ("extended attributes".to_owned(), format!("others: {}", names(changed)))
+            }
+            Change::SomeXattrs => ("no extended attributes".to_owned(), "some".to_owned()),
+            Change::Unreadable => ("something".to_owned(), "not to be compared".to_owned()),
+        };
+        Self { subject: crate::paths::display(&mismatch.path), was, is }
+    }
+}
+
 impl Mismatch {
     /// The first difference of two that differ.
     pub(super) fn between(path: Vec<u8>, before: Option<&Seen>, now: Option<&Seen>) -> Self {

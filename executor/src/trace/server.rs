@@ -141,7 +141,9 @@ impl Server {
             reply.no_entry();
             return Ok(());
         };
-        self.note(node.number, LOOKED_UP);
+        // Who sees that a file is there may see when it was changed, as `make` does, and that is not observed: what was
+        // looked up counts with what it holds.
+        self.note(node.number, LOOKED_UP | CONTENT);
         let id = node.number.checked_add(FIRST_NODE).ok_or(Errno::OVERFLOW)?;
         if let Some(directory) = node.directory() {
             self.directories.insert(id, Arc::new(directory));
@@ -276,7 +278,7 @@ impl Server {
             return Ok(self.root);
         }
         let number = number_of(node)?;
-        self.note(number, LOOKED_UP);
+        self.note(number, LOOKED_UP | CONTENT);
         Ok(self.attributes(&self.entry(node)?, number))
     }
 

@@ -57,11 +57,11 @@ pub fn looking(world: &World) {
     if !place.is_machine() {
         return;
     }
-    check(place, TREE, "stat -c %s traced/a", &["traced", "traced/a"]);
-    check(place, TREE, "test -e traced/a && test -x /traced/d", &["traced", "traced/a", "traced/d"]);
+    check(place, TREE, "stat -c %s traced/a", &["traced", "traced/a read"]);
+    check(place, TREE, "test -e traced/a && test -x /traced/d", &["traced", "traced/a read", "traced/d"]);
     check(place, TREE, "! test -e traced/none", &["traced", "traced/none absent"]);
     check(place, TREE, "! test -e traced/none/of/it", &["traced", "traced/none absent"]);
-    check(place, TREE, "! cat traced/a/below 2>/dev/null", &["traced", "traced/a"]);
+    check(place, TREE, "! cat traced/a/below 2>/dev/null", &["traced", "traced/a read"]);
     check(place, TREE, "! test -e tracedshop/a", &[]);
     check(place, TREE, "cd traced/other", &["traced", "traced/other"]);
     check(
@@ -92,7 +92,7 @@ pub fn listing(world: &World) {
     }
     check(place, TREE, "ls traced", &["traced listed"]);
     check(place, TREE, "ls -a traced/d", &["traced", "traced/d listed"]);
-    let long = ["traced", "traced/d listed", "traced/d/x.c", "traced/d/y.c", "traced/d/z.h"];
+    let long = ["traced", "traced/d listed", "traced/d/x.c read", "traced/d/y.c read", "traced/d/z.h read"];
     check(place, TREE, "ls -l traced/d", &long);
     check(place, TREE, "echo traced/d/*.c", &["traced", "traced/d listed"]);
     check(
@@ -101,10 +101,10 @@ pub fn listing(world: &World) {
         "echo traced/*/x.c",
         &[
             "traced listed",
-            "traced/a",
-            "traced/b",
+            "traced/a read",
+            "traced/b read",
             "traced/d",
-            "traced/d/x.c",
+            "traced/d/x.c read",
             "traced/other",
             "traced/other/x.c absent",
         ],
@@ -209,15 +209,15 @@ pub fn changing(world: &World) {
     check(place, TREE, "echo more >> traced/a", &["traced", "traced/a read"]);
     check(place, TREE, "chmod 600 traced/a", &["traced", "traced/a read"]);
     check(place, TREE, "mv traced/a traced/c", &["traced", "traced/a read", "traced/c absent"]);
-    check(place, TREE, "mv traced/a traced/b", &["traced", "traced/a read", "traced/b"]);
-    check(place, TREE, "rm traced/a", &["traced", "traced/a"]);
+    check(place, TREE, "mv traced/a traced/b", &["traced", "traced/a read", "traced/b read"]);
+    check(place, TREE, "rm traced/a", &["traced", "traced/a read"]);
     check(place, TREE, "mkdir traced/new && echo > traced/new/file", &["traced", "traced/new absent"]);
     check(place, TREE, "ln traced/a traced/link", &["traced", "traced/a read", "traced/link absent"]);
     check(
         place,
         TREE,
         "rm -rf traced/d",
-        &["traced", "traced/d listed", "traced/d/x.c", "traced/d/y.c", "traced/d/z.h"],
+        &["traced", "traced/d listed", "traced/d/x.c read", "traced/d/y.c read", "traced/d/z.h read"],
     );
     let mut edited = place.seen(TREE, "sed -i s/a/b/ traced/d/x.c");
     edited.retain(|fact| !fact.starts_with("traced/d/sed"));
@@ -239,7 +239,7 @@ pub fn busybox(world: &World) {
     if place.is_machine() {
         return;
     }
-    let all = ["traced listed", "traced/a", "traced/b", "traced/d", "traced/other"];
+    let all = ["traced listed", "traced/a read", "traced/b read", "traced/d", "traced/other"];
     check(place, TREE, "ls traced", &all);
     check(place, TREE, "cat traced/a; test -e traced/none || :", &["traced", "traced/a read", "traced/none absent"]);
     let copied = [
@@ -255,7 +255,7 @@ pub fn busybox(world: &World) {
         place,
         TREE,
         "rm -rf traced/d",
-        &["traced", "traced/d listed", "traced/d/x.c", "traced/d/y.c", "traced/d/z.h"],
+        &["traced", "traced/d listed", "traced/d/x.c read", "traced/d/y.c read", "traced/d/z.h read"],
     );
     check(place, TREE, "mv traced/a traced/c", &["traced", "traced/a read", "traced/c absent"]);
     check(
@@ -281,7 +281,7 @@ pub fn attributes(world: &World) {
     let script = "python3 -c \"import os; print(os.getxattr('/traced/a','user.note'), os.listxattr('/traced/a'))\"; stat traced/b";
     let traced = place.traced(&union, script, false);
     assert!(traced.stdout().starts_with("b'hello' ['user.note']\n"), "{:?}", traced.output);
-    assert_eq!(traced.below("traced"), ["traced", "traced/a xattrs", "traced/b"]);
+    assert_eq!(traced.below("traced"), ["traced", "traced/a read xattrs", "traced/b read"]);
     assert!(!traced.observations.saw_no_xattrs());
     let without = place.traced(&place.union(&[TREE]), "cp -a traced/a /tmp/a", false);
     assert!(without.observations.saw_no_xattrs());

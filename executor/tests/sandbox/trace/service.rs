@@ -59,7 +59,7 @@ pub fn huge_directories(world: &World) {
     })]));
     let traced = place.traced(&union, "find traced -mindepth 1 | sort -u | wc -l; ls traced/name-of-file-19999", false);
     assert_eq!(traced.stdout(), "20000\ntraced/name-of-file-19999\n", "{:?}", traced.output);
-    assert!(traced.below("traced").contains(&"traced/name-of-file-19999".to_owned()));
+    assert!(traced.below("traced").contains(&"traced/name-of-file-19999 read".to_owned()));
     let listed = traced.observations.facts().find(|fact| fact.path == b"traced").unwrap().seen.listing.unwrap();
     assert_eq!(listed.len(), 20_000);
 }

@@ -94,8 +94,8 @@ impl<'a> Explanations<'a> {
         self.steps().entry(id.index()).or_default().outcome = Some(outcome);
     }
 
-    /// What is told to people.
-    pub(super) fn text(&self, graph: &Graph) -> String {
+    /// What is told to people; `untraced` is why commands could not be observed.
+    pub(super) fn text(&self, graph: &Graph, untraced: Option<&str>) -> String {
         let steps = self.steps();
         let mut text = String::new();
         for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
@@ -110,6 +110,11 @@ impl<'a> Explanations<'a> {
             for reason in reasons {
                 let _ = writeln!(text, "    {although}{}", clean(&reason.to_string()));
             }
+        }
+        if let Some(why) = untraced {
+            let why: Vec<String> = why.lines().map(clean).collect();
+            let _ =
+                writeln!(text, "RUN was not observed, and depends on all that came before it: {}", why.join("\n  "));
         }
         text
     }

@@ -333,7 +333,7 @@ impl Builder<'_> {
         let solved = solve(&build.graph, &[target.step], executor, store, &explanations, &work.cancel);
         let explanation = match self.request.explain {
             None => String::new(),
-            Some(Form::Text) => explanations.text(&build.graph),
+            Some(Form::Text) => explanations.text(&build.graph, executor.untraced().as_deref()),
             Some(Form::Json) => explanations.json(&build.graph)?,
         };
         let outputs = match solved {
@@ -381,6 +381,7 @@ impl Builder<'_> {
             .with_credentials(self.request.run.credentials.clone())
             .with_limits(self.request.run.limits.clone())
             .map_err(|error| CliError::from_error(Kind::Environment, &error))?;
+        let executor = if self.request.run.is_traced { executor.with_tracing() } else { executor };
         Ok(if self.request.shell_on_error { executor.keeping_failed() } else { executor })
     }
 

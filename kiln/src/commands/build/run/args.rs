@@ -73,7 +73,20 @@ pub(crate) struct RunArgs {
     #[arg(long = "resource", value_name = "NAME=VALUE,...")]
     pub(super) resources: Vec<String>,
 
+    /// Whether RUN is observed, so that it depends on nothing that it did not look at: `auto`, or `off`
+    #[arg(long, value_enum, default_value_t = Trace::Auto, value_name = "WHEN")]
+    pub(super) trace: Trace,
+
     /// Kill a command that runs for longer, such as `10m`
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(super) step_timeout: Option<String>,
+}
+
+/// The values of `--trace`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Trace {
+    /// Where the machine can
+    Auto,
+    /// Never
+    Off,
 }

@@ -22,6 +22,7 @@ use kiln_frontend::{Entitlement, parse_bytes, parse_duration};
 use kiln_solver::{Host, Network, Ulimit};
 
 pub(super) use args::RunArgs;
+use args::Trace;
 
 use crate::error::CliError;
 
@@ -42,6 +43,8 @@ pub(super) struct RunRequest {
     pub(super) shm_size: Option<u64>,
     /// What the processes of a command may use together, and for how long.
     pub(super) limits: StepLimits,
+    /// Whether commands are observed.
+    pub(super) is_traced: bool,
 }
 
 impl RunRequest {
@@ -50,6 +53,7 @@ impl RunRequest {
         let credentials = credentials::read(&args.secrets, &args.ssh, variable)?;
         let entitlements = args.allow.iter().map(|name| entitlement(name)).collect::<Result<BTreeSet<_>, _>>()?;
         Ok(Self {
+            is_traced: args.trace == Trace::Auto,
             credentials,
             network: network(&args.network, &entitlements)?,
             entitlements,
