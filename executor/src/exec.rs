@@ -84,7 +84,7 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
         let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
         if let (Some(watch), Some(input)) = (watch, observed_input(executor, exec)) {
-            observation = Some(watch.end(input, &layer)?);
+            observation = watch.end(input, &layer)?;
         }
         let mut layers = root_layers(job, exec)?.to_vec();
         layers.push(Layer { diff_id: *layer.diff_id(), origin: Origin::Built });

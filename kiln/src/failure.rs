@@ -76,6 +76,8 @@ pub(crate) fn hints(step: &Step, error: &StepError) -> Vec<String> {
                 signal_name(number)
             )];
         }
+        (StepError::OutOfMemory { limit: Some(_), .. }, _) => "`--memory` says how much each RUN may use",
+        (StepError::TimedOut(_), _) => "`--step-timeout` says how long each RUN may take",
         (StepError::Signal(9), Operation::Exec(_)) => "the kernel sends SIGKILL when memory runs out: `dmesg` tells",
         _ => return Vec::new(),
     };
@@ -187,6 +189,13 @@ mod tests {
             describe(&exec(&["kill"]), &StepError::Signal(9)),
             r#"process "kill" did not complete successfully: killed by signal 9 (SIGKILL) (exit code: 137)"#
         );
+        let memory = StepError::OutOfMemory { limit: Some(64 << 20), peak: Some((64 << 20) - 100_000) };
+        assert_eq!(
+            describe(&exec(&["make"]), &memory),
+            "process \"make\" did not complete successfully: \
+             killed: it wanted more memory than the limit of 64 MiB (peak 63.9 MiB)"
+        );
+        assert_eq!(hints(&step, &memory), ["`--memory` says how much each RUN may use"]);
         let error = StepError::other("no\x1b[2Jspace\nleft\nhint: make some\nhint: now");
         let killed = hints(&step, &StepError::ExitCode(137));
         assert_eq!(killed, ["exit code 137 means that signal 9 (SIGKILL) killed a process"]);

@@ -22,6 +22,9 @@ use crate::{Executor, ExecutorError};
 /// The first byte of encoded facts.
 const FORMAT: u8 = 1;
 
+/// Facts that take more bytes are not kept: a command that looked at everything is seldom right for something else.
+const LARGEST: usize = 4 << 20;
+
 /// Whether commands are observed, and why one could not be.
 #[derive(Debug, Default)]
 pub(crate) struct Watching {
@@ -172,13 +175,15 @@ impl Watch {
         Ok(Some(Self { union, tracing, user, home, root }))
     }
 
-    /// What decided that the command, of which every process is dead, made this layer.
-    pub(super) fn end(self, input: usize, layer: &StoredLayer) -> Result<Observation, StepError> {
+    /// What decided that the command, of which every process is dead, made this layer; nothing where it is too much to
+    /// keep.
+    pub(super) fn end(self, input: usize, layer: &StoredLayer) -> Result<Option<Observation>, StepError> {
         let Self { union, tracing, user, home, root } = self;
         let observations = tracing.finish().map_err(StepError::other)?.with_result(&union, layer.index());
         let facts = Facts { user, home, root, observations: observations.encode().to_vec() };
         let facts = postcard::to_extend(&facts, vec![FORMAT]).map_err(StepError::other)?;
         let layers = vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }];
-        Ok(Observation { facts, changes: vec![Change { base: Some(input), layers }] })
+        let observation = Observation { facts, changes: vec![Change { base: Some(input), layers }] };
+        Ok((observation.facts.len() <= LARGEST).then_some(observation))
     }
 }
