@@ -19,6 +19,11 @@ use std::process::ExitCode;
 
 use kiln_executor::{network, sandbox};
 
+/// musl's own allocator has one lock for all threads, and asks the kernel for memory again and again.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     if name == OsStr::new(sandbox::HELPER_NAME) {
