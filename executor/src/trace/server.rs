@@ -2,7 +2,7 @@
 //!
 //! | request | what the step may have seen |
 //! |---|---|
-//! | `LOOKUP` of what is there | all of `stat` but times and numbers; of a link also where it leads |
+//! | `LOOKUP` of what is there | all of `stat` but times and numbers; of a link also where it leads, of a file its content |
 //! | `LOOKUP` of what is not | that it is not |
 //! | `OPEN` | the content |
 //! | `READDIR` | the listing |
