@@ -24,9 +24,9 @@ fn is_asleep(seconds: &str) -> bool {
 }
 
 fn must_be_gone(seconds: &str) {
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while is_asleep(seconds) {
-        assert!(Instant::now() < deadline, "the sandbox is still alive a second later");
+        assert!(Instant::now() < deadline, "the sandbox is still alive");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io::Read;
 use std::process::{ExitStatus, Stdio};
 
-/// Runs kiln with stderr on a terminal of 20 lines and 60 columns, and yields all that came out of it.
-fn on_a_terminal(kiln: kiln_tests::Kiln) -> (ExitStatus, String) {
+/// Runs kiln with stderr on a terminal of 20 lines and 60 columns, and yields all that came out of it. `watch` sees
+/// what there is whenever there is more.
+fn on_a_terminal(kiln: kiln_tests::Kiln, watch: impl Fn(&str)) -> (ExitStatus, String) {
     let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&control).unwrap();
     unlockpt(&control).unwrap();
@@ -24,6 +25,7 @@ fn on_a_terminal(kiln: kiln_tests::Kiln) -> (ExitStatus, String) {
     // A terminal that nobody holds any more reads as an error.
     while let Ok(count @ 1..) = File::from(control.try_clone().unwrap()).read(&mut buffer) {
         shown.extend_from_slice(&buffer[..count]);
+        watch(&String::from_utf8_lossy(&shown));
     }
     (child.wait().unwrap(), String::from_utf8(shown).unwrap())
 }
@@ -33,15 +35,22 @@ fn a_terminal_sees_a_live_display() {
     let world = World::new();
     let project = world.project(&[(
         "Dockerfile",
-        "FROM busybox\nRUN printf '\\033[2J\\033]0;title\\007busy with it'; sleep 1; echo; echo next\nRUN false\n",
+        "FROM busybox\nRUN --mount=type=cache,target=/c printf '\\033[2J\\033]0;title\\007busy with it'; \
+         while [ ! -e /c/go ]; do sleep 0.02; done; echo; echo next\nRUN false\n",
     )]);
-    let (status, shown) = on_a_terminal(world.build(&project));
+    // The step goes on once its unfinished line is to be seen.
+    let (status, shown) = on_a_terminal(world.build(&project), |shown| {
+        if shown.contains(" => => busy with it") {
+            let cache = std::fs::read_dir(world.root().join("mounts")).unwrap().next().unwrap().unwrap();
+            std::fs::write(cache.path().join("0/data/go"), "").unwrap();
+        }
+    });
     assert_eq!(status.code(), Some(1));
     for text in [
         "[+] Building ",
         " => [1/3] FROM",
         " => => busy with it",
-        " => [2/3] RUN printf",
+        " => [2/3] RUN --mount",
         " => ERROR [3/3] RUN false",
         " FINISHED",
         "error: ",
@@ -50,7 +59,7 @@ fn a_terminal_sees_a_live_display() {
     }
     assert!(!shown.contains("\x1b[2J") && !shown.contains("\x1b]"), "{shown}");
     assert!(shown.find(" FINISHED").unwrap() < shown.find("error: ").unwrap());
-    let (status, shown) = on_a_terminal(world.build(&project).args(["--progress=plain"]));
+    let (status, shown) = on_a_terminal(world.build(&project).args(["--progress=plain"]), |_| {});
     assert_eq!(status.code(), Some(1));
     assert!(shown.contains("CACHED\r\n") && !shown.contains("[+]") && !shown.contains('\x1b'), "{shown}");
 }

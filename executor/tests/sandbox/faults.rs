@@ -18,8 +18,11 @@ pub const ALL: &[(&str, Case)] = &[
     ("endless_lines_go_through", endless_lines_go_through),
 ];
 
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
+/// What of this world is mounted where everybody sees it.
+fn mounts(world: &World) -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let place = world.base.parent().unwrap().to_str().unwrap();
+    all.lines().filter(|line| line.contains(place)).map(str::to_owned).collect()
 }
 
 /// A small file system in memory, for as long as this lives.
@@ -51,7 +54,7 @@ fn mount(arguments: &[&str], place: &std::path::Path) {
 }
 
 fn a_full_disk_is_the_commands_to_tell(world: &World) {
-    let before = mounts();
+    let before = mounts(world);
     let disk = Disk::new(world);
     // One that starts its helper now, and so sees the disk.
     let sandbox = World::sandbox(&world.identity, &world.directory());
@@ -66,7 +69,7 @@ fn a_full_disk_is_the_commands_to_tell(world: &World) {
     assert!(fs::read_dir(&spec.root.work).unwrap().next().is_none());
     drop(sandbox);
     drop(disk);
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(world), before);
 }
 
 fn stopped_processes_are_killed(world: &World) {
@@ -82,13 +85,13 @@ fn stopped_processes_are_killed(world: &World) {
 }
 
 fn daemons_do_not_hold_a_step(world: &World) {
-    let before = mounts();
+    let before = mounts(world);
     let long = long_time();
     let daemon = format!("(setsid sh -c 'trap \"\" HUP TERM; sleep {long} & sleep {long}' &); echo done");
     // It has standard output open, which nobody waits to be closed.
     assert_eq!(world.says(&daemon), "done");
     assert_eq!(processes_with(&format!("sleep\0{long}\0")).len(), 0);
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(world), before);
 }
 
 fn endless_lines_go_through(world: &World) {

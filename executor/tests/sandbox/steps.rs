@@ -343,14 +343,14 @@ pub fn users_are_those_of_the_image(world: &World) {
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(log.text(LogStream::Stdout), "/root 0\n");
     if !world.single() {
-        let exec = Exec { user: "ada".into(), cwd: "/work/here".into(), ..shell("echo $HOME $(id -G); touch x") };
+        let exec = Exec { user: "ada".into(), cwd: "/made/deep".into(), ..shell("echo $HOME $(id -G); touch x") };
         let (result, log) = steps.run(&base, exec);
         assert_eq!(log.text(LogStream::Stdout), "/home/ada 1000 50\n");
         let Ok([Output::Layers(layers)]) = result.as_deref() else { panic!("{result:?}") };
         let stored = steps.store.layer(&layers[1].diff_id).unwrap().unwrap();
         let owners: Vec<(u32, u32)> = stored.index().entries().map(|entry| (entry.uid, entry.gid)).collect();
         assert_eq!(owners, [(1000, 1000); 3]);
-        assert_eq!(steps.paths(&layers[1]), ["work", "work/here", "work/here/x"]);
+        assert_eq!(steps.paths(&layers[1]), ["made", "made/deep", "made/deep/x"]);
     }
 }
 

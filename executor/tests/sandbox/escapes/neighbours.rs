@@ -8,7 +8,7 @@ use std::process::Command;
 use kiln_executor::sandbox::Network;
 use libc::{ECONNREFUSED, EIDRM, EINVAL, ENOENT, EPERM};
 
-use super::{Attempt, Ground, MARK, offline, program, special};
+use super::{Attempt, Ground, offline, program, special};
 
 pub const ALL: &[Attempt] = &[
     special("shared_memory", shared_memory),
@@ -66,7 +66,7 @@ fn queue(ground: &Ground<'_>) {
 }
 
 fn abstract_socket(ground: &Ground<'_>) {
-    let name = format!("{MARK}{}", std::process::id());
+    let name = format!("kiln-neighbour-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let mut spec = ground.spec(&["abstract-socket", &name]);

@@ -37,8 +37,8 @@ static int hear(int socket) {
 static int internet(const char *kind, const char *address, int port, const char *device) {
     int six = strchr(address, ':') != NULL, udp = strcmp(kind, "udp") == 0;
     int s = socket(six ? AF_INET6 : AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
-    // Long enough for what is near.
-    struct timeval patience = {.tv_sec = device ? 0 : 5, .tv_usec = device ? 300000 : 0};
+    // Long enough for what is near; what must not come is not waited for as long.
+    struct timeval patience = {.tv_sec = device ? 0 : 60, .tv_usec = device ? 300000 : 0};
     setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (device) {
