@@ -1,11 +1,13 @@
 //! What can be observed of one path, and its binary form.
 
+use std::collections::HashMap;
+
 use kiln_cache::{Device, EntryKind};
 use kiln_solver::Digest;
 
-use super::union::{Node, Union};
+use super::union::{Node, Union, Walk};
 
-/// What a path is. No distinction is made between the names of a file that has several.
+/// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Nothing: what lies beneath the traced layers shows.
@@ -26,7 +28,8 @@ pub enum Kind {
     Fifo,
 }
 
-/// What was observed of a path. Inode numbers, times and link counts never are.
+/// What was observed of a path. Inode numbers, times and link counts never are; which of the names that were looked
+/// at are one file is, for `tar` and `cp -a` see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// What it is. Nothing else counts where nothing is.
@@ -39,6 +42,8 @@ pub struct Seen {
     pub gid: u32,
     /// The size of a regular file in bytes, else 0.
     pub size: u64,
+    /// Of another name of a regular file that was looked at before: the place of that fact, the first being 0.
+    pub same_as: Option<u64>,
     /// The number of a device, else 0:0.
     pub device: Device,
     /// Whether a directory hides what lies beneath the traced layers.
@@ -128,6 +133,7 @@ impl Seen {
             uid: 0,
             gid: 0,
             size: 0,
+            same_as: None,
             device: Device::default(),
             opaque: false,
             target: Vec::new(),
@@ -147,7 +153,10 @@ impl Seen {
         let number = |bytes: &mut &[u8]| u32::try_from(take_number(bytes)?).ok();
         (seen.mode, seen.uid, seen.gid) = (number(bytes)?, number(bytes)?, number(bytes)?);
         match seen.kind {
-            Kind::File => seen.size = take_number(bytes)?,
+            Kind::File => {
+                seen.size = take_number(bytes)?;
+                seen.same_as = take_number(bytes)?.checked_sub(1);
+            }
             Kind::Directory => seen.opaque = take_byte(bytes)? != 0,
             Kind::Symlink => seen.target = take_text(bytes)?.to_vec(),
             Kind::CharDevice | Kind::BlockDevice => {
@@ -187,8 +196,41 @@ pub(super) fn aspects_of(encoded: &[u8]) -> Aspects {
     }
 }
 
-/// Appends what there is to be seen of a path of a union, in these aspects. Equal bytes are equal facts.
-pub(super) fn put_seen(bytes: &mut Vec<u8>, union: &Union, path: &[u8], node: Option<&Node<'_>>, aspects: Aspects) {
+/// Puts facts of one union down, one after the other in the order of an index.
+pub(super) struct Facts<'u> {
+    union: &'u Union,
+    walk: Walk<'u>,
+    /// How many were put down.
+    count: u64,
+    /// The place of the first fact about a name of each file, by the number of the entry that stands for all its names.
+    files: HashMap<u64, u64>,
+}
+
+impl<'u> Facts<'u> {
+    /// None yet.
+    pub(super) fn new(union: &'u Union) -> Self {
+        Self { union, walk: Walk::new(union), count: 0, files: HashMap::new() }
+    }
+
+    /// Appends what there is to be seen of a path, in these aspects. Equal bytes are equal facts.
+    pub(super) fn put(&mut self, bytes: &mut Vec<u8>, path: &[u8], aspects: Aspects) {
+        let node = self.walk.node(path);
+        let file = node.as_ref().and_then(|node| self.union.file(node));
+        let first = file.map(|file| *self.files.entry(file).or_insert(self.count));
+        let same_as = first.filter(|first| *first != self.count);
+        self.count += 1;
+        put_seen(bytes, self.union, path, node.as_ref(), same_as, aspects);
+    }
+}
+
+fn put_seen(
+    bytes: &mut Vec<u8>,
+    union: &Union,
+    path: &[u8],
+    node: Option<&Node<'_>>,
+    same_as: Option<u64>,
+    aspects: Aspects,
+) {
     let Some(node) = node else {
         if path.is_empty() {
             put_root(bytes, union, aspects);
@@ -215,7 +257,10 @@ pub(super) fn put_seen(bytes: &mut Vec<u8>, union: &Union, path: &[u8], node: Op
         put_number(bytes, u64::from(number));
     }
     match kind {
-        Kind::File => put_number(bytes, entry.size),
+        Kind::File => {
+            put_number(bytes, entry.size);
+            put_number(bytes, same_as.map_or(0, |place| place.saturating_add(1)));
+        }
         Kind::Directory => bytes.push(u8::from(node.opaque)),
         Kind::Symlink => put_text(bytes, entry.target),
         Kind::CharDevice | Kind::BlockDevice => {

@@ -41,6 +41,11 @@ pub enum Change {
         /// In bytes.
         now: u64,
     },
+    /// Two names were those of one file and are no longer, or the reverse.
+    Link {
+        /// Whether they are now.
+        now: bool,
+    },
     /// A symbolic link leads elsewhere.
     Target {
         /// Where to it led.
@@ -108,6 +113,10 @@ impl From<&Mismatch> for kiln_solver::Mismatch {
                 (format!("content {}", before.short()), format!("content {}", now.short()))
             }
             Change::Size { before, now } => (format!("{before} bytes"), format!("{now} bytes")),
+            Change::Link { now } => {
+                let say = |one: bool| if one { "one file with another path" } else { "a file of its own" };
+                (say(!now).to_owned(), say(*now).to_owned())
+            }
             Change::Target { before, now } => (format!("a link to `{}`", text(before)), format!("to `{}`", text(now))),
             Change::Device { before, now } => {
                 (format!("device {}:{}", before.major, before.minor), format!("device {}:{}", now.major, now.minor))
@@ -159,6 +168,9 @@ fn change(before: &Seen, now: &Seen) -> Change {
     }
     if before.size != now.size {
         return Change::Size { before: before.size, now: now.size };
+    }
+    if before.same_as != now.same_as {
+        return Change::Link { now: now.same_as.is_some() };
     }
     if before.target != now.target {
         return Change::Target { before: before.target.clone(), now: now.target.clone() };
@@ -217,6 +229,12 @@ impl fmt::Display for Change {
                 write!(formatter, "content changed, read by this step: {} → {}", before.short(), now.short())
             }
             Self::Size { before, now } => write!(formatter, "size changed, seen by this step: {before} → {now} bytes"),
+            Self::Link { now: true } => {
+                formatter.write_str("is one file with another path now; it was a file of its own")
+            }
+            Self::Link { now: false } => {
+                formatter.write_str("was one file with another path, is a file of its own now")
+            }
             Self::Target { before, now } => write!(formatter, "led to `{}`, leads to `{}`", text(before), text(now)),
             Self::Device { before, now } => {
                 let (old, new) = ((before.major, before.minor), (now.major, now.minor));

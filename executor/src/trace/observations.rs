@@ -1,7 +1,7 @@
 //! Everything that was observed of a union, as one sequence of bytes.
 //!
 //! ```text
-//! 8 bytes   `kilnobs` and the version, 1
+//! 8 bytes   `kilnobs` and the version, 2
 //! 1 byte    1 where it was observed that nothing has extended attributes, else 0
 //! number    of facts, then each fact, sorted by path as an index is:
 //!   number  how many bytes of the path before begin this path
@@ -9,7 +9,7 @@
 //!   1 byte  what it is (`Kind`); if that is not nothing:
 //!   1 byte  which aspects were seen: 1 content, 2 listing, 4 extended attributes
 //!   numbers mode, uid, gid
-//!   then    file: size · directory: 1 byte, opaque or not · symbolic link: target, a text · device: major, minor
+//!   then    file: size, and a number: 0, or 1 more than the place of an earlier fact about the same file · directory: 1 byte, opaque or not · symbolic link: target, a text · device: major, minor
 //!   content 32 bytes of SHA-256
 //!   listing number of names, each: 1 byte of kind, text
 //!   xattrs  how many, each: text of the name, text of the value
@@ -23,11 +23,11 @@ use std::collections::HashMap;
 
 use kiln_cache::{Index, compare_paths};
 
-use super::fact::{Aspects, Seen, XATTRS, aspects_of, put_number, put_seen, put_text, take_number, take_text};
+use super::fact::{Aspects, Facts, Seen, XATTRS, aspects_of, put_number, put_text, take_number, take_text};
 use super::mismatch::{Change, Mismatch};
 use super::union::{Union, Walk};
 
-const MAGIC: &[u8; 8] = b"kilnobs\x01";
+const MAGIC: &[u8; 8] = b"kilnobs\x02";
 
 /// The facts that a step observed of a [`Union`]: per path that it looked at, what it saw there. Of a path that the
 /// union lacks there is one fact, at the first component that is missing.
@@ -89,13 +89,13 @@ impl Observations {
         bytes.push(u8::from(looks.no_xattrs));
         put_number(&mut bytes, paths.len() as u64);
         let start = bytes.len();
-        let mut walk = Walk::new(union);
+        let mut facts = Facts::new(union);
         let mut before: &[u8] = &[];
         for (path, aspects) in &paths {
             let shared = path.iter().zip(before).take_while(|(a, b)| a == b).count();
             put_number(&mut bytes, shared as u64);
             put_text(&mut bytes, &path[shared..]);
-            put_seen(&mut bytes, union, path, walk.node(path).as_ref(), *aspects);
+            facts.put(&mut bytes, path, *aspects);
             before = path;
         }
         Self { bytes, count: paths.len(), start }
@@ -156,15 +156,14 @@ impl Observations {
     /// are read.
     pub fn check(&self, union: &Union) -> Option<Mismatch> {
         let mut reader = self.reader();
-        let mut walk = Walk::new(union);
+        let mut facts = Facts::new(union);
         let mut today = Vec::new();
         for _ in 0..self.count {
             if reader.next_path().is_none() {
                 return Some(Mismatch { path: reader.path, change: Change::Unreadable });
             }
             today.clear();
-            let node = walk.node(&reader.path);
-            put_seen(&mut today, union, &reader.path, node.as_ref(), aspects_of(reader.rest));
+            facts.put(&mut today, &reader.path, aspects_of(reader.rest));
             let Some(rest) = reader.rest.strip_prefix(&today[..]) else {
                 let (before, now) = (Seen::take(&mut reader.rest), Seen::take(&mut &today[..]));
                 return Some(Mismatch::between(reader.path, before.as_ref(), now.as_ref()));

@@ -127,6 +127,21 @@ impl Union {
         Some((layer, self.layers.get(layer)?.index().at(position)?))
     }
 
+    /// The number that stands for all names of a regular file.
+    pub(super) fn file(&self, node: &Node<'_>) -> Option<u64> {
+        match node.entry.kind {
+            EntryKind::File => Some(node.number),
+            EntryKind::HardLink => Some(self.first_name(self.entry(node.number)?.0, node.entry.target)?),
+            _ => None,
+        }
+    }
+
+    /// The number of the first name of a file with several, which is where the others lead.
+    fn first_name(&self, layer: usize, target: &[u8]) -> Option<u64> {
+        let index = self.layers.get(layer)?.index();
+        Some(self.firsts.get(layer)? + index.position_in(0..index.len(), &[], target)? as u64)
+    }
+
     /// What a directory has under a name.
     pub(super) fn child(&self, directory: &Directory, name: &[u8]) -> Option<Node<'_>> {
         let mut found: Option<Node<'_>> = None;
@@ -207,9 +222,7 @@ impl Union {
     }
 
     fn count_link(&self, survey: &mut Survey, layer: usize, number: u64, target: &[u8]) {
-        let Some(index) = self.layers.get(layer).map(StoredLayer::index) else { return };
-        let Some(position) = index.position_in(0..index.len(), &[], target) else { return };
-        let first = self.firsts.get(layer).map_or(0, |first| first + position as u64);
+        let Some(first) = self.first_name(layer, target) else { return };
         let count = survey.links.get(&first).map_or(2, |(_, count)| count + 1);
         survey.links.insert(first, (first, count));
         // The others need no count: they have that of the first.

@@ -84,11 +84,36 @@ fn devices_are_told() {
 }
 
 #[test]
-fn times_and_links_are_no_facts() {
+fn which_names_are_one_file_is_a_fact_where_both_were_looked_at() {
     let place = Place::new();
-    let (one, other) = (place.union(&[&["f: x", "g = f"]]), place.union(&[&["f: x", "g: x"]]));
-    let looks = [("f", CONTENT | XATTRS), ("g", CONTENT | XATTRS), ("", LISTING)];
-    assert_eq!(observe(&one, &looks).check(&other), None);
+    let linked = place.union(&[&["f: x", "g = f", "h: x"]]);
+    let single = place.union(&[&["f: x", "g: x", "h: x"]]);
+    let others = place.union(&[&["f: x", "g: x", "h = g"]]);
+    let (f, g, h) = (("f", CONTENT), ("g", CONTENT), ("h", CONTENT));
+    let says = |looks: &[(&str, Aspects)], was: &Union, is: &Union| {
+        observe(was, looks).check(is).map(|mismatch| mismatch.to_string())
+    };
+    let was = "`/g` was one file with another path, is a file of its own now";
+    assert_eq!(says(&[f, g], &linked, &single).as_deref(), Some(was));
+    let is = "`/g` is one file with another path now; it was a file of its own";
+    assert_eq!(says(&[f, g], &single, &linked).as_deref(), Some(is));
+    assert_eq!(says(&[g, h], &linked, &others).unwrap(), is.replace("/g", "/h"));
+    // Of a file with one name that was looked at there is no telling, whether it is the first or not.
+    for looks in [[f, h], [g, h]] {
+        assert_eq!(says(&looks, &linked, &single), None);
+        assert_eq!(says(&looks, &single, &linked), None);
+    }
+    assert_eq!(says(&[f, g, h], &linked, &linked), None);
+}
+
+#[test]
+fn names_are_one_file_only_where_both_can_be_seen() {
+    let place = Place::new();
+    let linked = place.union(&[&["d/f: x", "g = d/f"]]);
+    let covered = place.union(&[&["d/f: x", "g = d/f"], &["d/f: x"]]);
+    let looks = [("d", 0), ("d/f", CONTENT), ("g", CONTENT)];
+    assert!(observe(&linked, &looks).check(&covered).is_some());
+    assert_eq!(observe(&covered, &looks).check(&place.union(&[&["d/f: x", "g: x"]])), None);
 }
 
 #[test]
@@ -130,14 +155,16 @@ fn facts_come_back() {
 #[test]
 fn the_binary_form_is_pinned() {
     let place = Place::new();
-    let union = place.union(&[&["d/f: x"]]);
-    let observations = observe(&union, &[("d", LISTING), ("d/f", CONTENT), ("nothing", 0)]);
+    let union = place.union(&[&["d/f: x", "d/g = d/f"]]);
+    let observations = observe(&union, &[("d", LISTING), ("d/f", CONTENT), ("d/g", 0), ("nothing", 0)]);
     let digest = kiln_solver::Digest::of(b"x");
     let expected = [
-        &b"kilnobs\x01\x00\x03"[..],
-        b"\x00\x01d\x03\x02\xed\x03\x00\x00\x00\x01\x02\x01f",
-        b"\x01\x02/f\x02\x01\xa4\x03\x00\x00\x01",
+        &b"kilnobs\x02\x00\x04"[..],
+        b"\x00\x01d\x03\x02\xed\x03\x00\x00\x00\x02\x02\x01f\x02\x01g",
+        b"\x01\x02/f\x02\x01\xa4\x03\x00\x00\x01\x00",
         digest.as_bytes(),
+        // As the second of all facts has it.
+        b"\x02\x01g\x02\x00\xa4\x03\x00\x00\x01\x02",
         b"\x00\x07nothing\x00",
     ];
     assert_eq!(observations.encode(), expected.concat());
@@ -163,14 +190,14 @@ fn hostile_bytes_are_an_error() {
         }
     }
     assert_eq!(Observations::decode([&whole[..], b"\0"].concat()), Err(DecodeError::Damaged));
-    assert_eq!(Observations::decode(b"kilnobs\x02\0\0".to_vec()), Err(DecodeError::Version));
-    let path = |text: &[u8]| [&b"kilnobs\x01\0\x01\0"[..], &[text.len() as u8], text, b"\0"].concat();
+    assert_eq!(Observations::decode(b"kilnobs\x03\0\0".to_vec()), Err(DecodeError::Version));
+    let path = |text: &[u8]| [&b"kilnobs\x02\0\x01\0"[..], &[text.len() as u8], text, b"\0"].concat();
     assert!(Observations::decode(path(b"a/b")).is_ok());
     for improper in [&b"/a"[..], b"a//b", b"a/", b"..", b"a/./b", b"a\0b"] {
         assert_eq!(Observations::decode(path(improper)), Err(DecodeError::Damaged));
     }
     // Numbers that would have much room made for them.
-    let many = [&b"kilnobs\x01\0"[..], &[0xff; 9], &[1]].concat();
+    let many = [&b"kilnobs\x02\0"[..], &[0xff; 9], &[1]].concat();
     assert_eq!(Observations::decode(many), Err(DecodeError::Damaged));
 }
 
