@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A store that is being opened may lock a file in the moment when its generation passes. It reads nothing before it
-//! has made sure that the file is still the current one.
+//! has made sure that the file is still the current one. A generation ends only after what was condemned in it is out
+//! of sight: whoever enters the next one must not have seen it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -22,7 +23,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::{StoreError, sys};
+use crate::StoreError;
+use crate::session::Session;
 
 /// The first of all.
 const FIRST: i64 = 1;
@@ -34,15 +36,25 @@ pub(crate) struct Generation {
 }
 
 /// Where the generations of a store are.
-pub(crate) struct Generations(PathBuf);
+pub(crate) struct Generations {
+    directory: PathBuf,
+    tmp: PathBuf,
+}
 
 impl Generations {
     pub(crate) fn of(root: &Path) -> Self {
-        Self(root.join("generations"))
+        Self { directory: root.join("generations"), tmp: root.join("tmp") }
     }
 
     fn current(&self) -> PathBuf {
-        self.0.join("current")
+        self.directory.join("current")
+    }
+
+    /// The number of the current generation.
+    pub(crate) fn number(&self) -> Result<i64, StoreError> {
+        let path = self.current();
+        let text = std::fs::read_to_string(&path).map_err(StoreError::io("read", &path))?;
+        number_in(&text, &path)
     }
 
     /// Enters the current generation.
@@ -65,17 +77,17 @@ impl Generations {
             }
             let mut text = String::new();
             file.read_to_string(&mut text).map_err(StoreError::io("read", &path))?;
-            let damaged = |error| StoreError::io("read", &path)(io::Error::new(ErrorKind::InvalidData, error));
-            let number = text.trim().parse().map_err(damaged)?;
-            return Ok(Generation { number, lock: file.into() });
+            return Ok(Generation { number: number_in(&text, &path)?, lock: file.into() });
         }
     }
 
     /// Puts a generation in the place of the current one, or only where there is none.
     fn begin(&self, number: i64, replace: bool) -> Result<(), StoreError> {
-        let io = |action| StoreError::io(action, &self.0);
-        std::fs::create_dir_all(&self.0).map_err(io("create"))?;
-        let part = self.0.join(format!("new-{}", sys::random_name().map_err(io("name a file in"))?));
+        let io = |action| StoreError::io(action, &self.directory);
+        std::fs::create_dir_all(&self.directory).map_err(io("create"))?;
+        // Killed here, it leaves its part where others find and remove it.
+        let session = Session::begin(&self.tmp)?;
+        let part = session.name("generation");
         let written = std::fs::write(&part, number.to_string()).and_then(|()| match replace {
             true => std::fs::rename(&part, self.current()),
             false => match std::fs::hard_link(&part, self.current()) {
@@ -83,21 +95,14 @@ impl Generations {
                 result => result,
             },
         });
-        if !replace || written.is_err() {
-            // After a rename nothing is left there.
-            let _ = std::fs::remove_file(&part);
-        }
         written.map_err(io("write in"))
     }
 
-    /// Ends the current generation. The caller sees to it that only one does.
+    /// Ends the current generation; yields its number. The caller sees to it that only one does.
     pub(crate) fn advance(&self) -> Result<i64, StoreError> {
-        let path = self.current();
-        let text = std::fs::read_to_string(&path).map_err(StoreError::io("read", &path))?;
-        let damaged = |error| StoreError::io("read", &path)(io::Error::new(ErrorKind::InvalidData, error));
-        let number: i64 = text.trim().parse().map_err(damaged)?;
-        let passed = self.0.join(number.to_string());
-        match std::fs::hard_link(&path, &passed) {
+        let number = self.number()?;
+        let passed = self.directory.join(number.to_string());
+        match std::fs::hard_link(self.current(), &passed) {
             // It was killed between the two, the last time.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             result => result.map_err(StoreError::io("create", &passed))?,
@@ -110,14 +115,14 @@ impl Generations {
     /// are removed. `own` does not count as somebody.
     pub(crate) fn passed(&self, own: &Generation) -> Result<Option<i64>, StoreError> {
         let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(&self.0).map_err(StoreError::io("read", &self.0))? {
-            let entry = entry.map_err(StoreError::io("read", &self.0))?;
+        for entry in std::fs::read_dir(&self.directory).map_err(StoreError::io("read", &self.directory))? {
+            let entry = entry.map_err(StoreError::io("read", &self.directory))?;
             numbers.extend(entry.file_name().to_str().and_then(|name| name.parse::<i64>().ok()));
         }
         numbers.sort_unstable();
         let mut last = None;
         for number in numbers {
-            let path = self.0.join(number.to_string());
+            let path = self.directory.join(number.to_string());
             let is_free = if number == own.number {
                 lock(&own.lock, FlockOperation::NonBlockingLockExclusive)
             } else {
@@ -152,6 +157,11 @@ impl Generation {
     }
 }
 
+fn number_in(text: &str, path: &Path) -> Result<i64, StoreError> {
+    let damaged = |error| StoreError::io("read", path)(io::Error::new(ErrorKind::InvalidData, error));
+    text.trim().parse().map_err(damaged)
+}
+
 fn lock(file: &impl std::os::fd::AsFd, operation: FlockOperation) -> io::Result<()> {
     loop {
         match rustix::fs::flock(file, operation) {
@@ -167,6 +177,7 @@ mod tests {
 
     fn generations() -> (tempfile::TempDir, Generations) {
         let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("tmp")).unwrap();
         let generations = Generations::of(root.path());
         (root, generations)
     }
@@ -215,7 +226,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..200 {
                         let entered = generations.enter().unwrap();
-                        let path = generations.0.join(entered.number().to_string());
+                        let path = generations.directory.join(entered.number().to_string());
                         let held = rustix::fs::fstat(&entered.lock).unwrap();
                         let there = rustix::fs::stat(generations.current()).into_iter().chain(rustix::fs::stat(&path));
                         let is_held = there.into_iter().any(|there| there.st_ino == held.st_ino);

@@ -113,16 +113,45 @@ fn is_at(fd: impl AsFd, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes the sessions below `tmp` that no live process holds. What cannot be removed stays for the next time:
-/// it is in nobody's way.
-pub(crate) fn sweep(tmp: &Path) -> Result<(), StoreError> {
+/// The folder of a session whose process has gone, locked so that nobody else takes it for his own.
+pub(crate) struct Dead {
+    directory: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Dead {
+    /// The folder.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes it. What cannot be removed stays for the next time: it is in nobody's way.
+    fn bury(self) {
+        let _ = remove_tree(&self.directory);
+    }
+}
+
+/// The sessions below `tmp` that no live process holds.
+pub(crate) fn dead(tmp: &Path) -> Result<Vec<Dead>, StoreError> {
+    let mut dead = Vec::new();
     for entry in std::fs::read_dir(tmp).map_err(StoreError::io("read", tmp))? {
-        let path = entry.map_err(StoreError::io("read", tmp))?.path();
-        if let Ok(Some(_lock)) = lock(&path) {
-            let _ = remove_tree(&path);
+        let directory = entry.map_err(StoreError::io("read", tmp))?.path();
+        if let Ok(Some(lock)) = lock(&directory) {
+            dead.push(Dead { directory, _lock: lock });
         }
     }
+    Ok(dead)
+}
+
+/// Removes the sessions below `tmp` that no live process holds.
+pub(crate) fn sweep(tmp: &Path) -> Result<(), StoreError> {
+    bury(dead(tmp)?);
     Ok(())
+}
+
+/// Removes dead sessions.
+pub(crate) fn bury(dead: Vec<Dead>) {
+    dead.into_iter().for_each(Dead::bury);
 }
 
 /// Removes a directory and all below, also where a directory denies it to its owner.

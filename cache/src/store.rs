@@ -65,7 +65,7 @@ impl Store {
         lay_out(root)?;
         let root = std::path::absolute(root).map_err(StoreError::io("find", root))?;
         let tmp = root.join("tmp");
-        session::sweep(&tmp)?;
+        let dead = session::dead(&tmp)?;
         // Before anything is read.
         let generation = Generations::of(&root).enter()?;
         let database = Database::open(&root, whiteouts)?;
@@ -81,6 +81,10 @@ impl Store {
             spare_drafts: Mutex::default(),
             session: Mutex::default(),
         }));
+        if let Some(first) = dead.first() {
+            store.remove_leftovers(first.directory())?;
+            session::bury(dead);
+        }
         durability::check_other_boots(&store.0)?;
         durability::settle_in_background(&store.0)?;
         Ok(store)
@@ -148,7 +152,8 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
         let path = root.join(folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
     }
-    let part = root.join(format!("tmp/oci-layout-{}", sys::random_name().map_err(StoreError::io("name", &marker))?));
+    let session = Session::begin(&root.join("tmp"))?;
+    let part = session.name("oci-layout");
     std::fs::write(&part, "{\"imageLayoutVersion\":\"1.0.0\"}").map_err(StoreError::io("write", &part))?;
     std::fs::rename(&part, &marker).map_err(StoreError::io("write", &marker))
 }

@@ -1,11 +1,13 @@
 //! What lies in the folders of the store and does not count.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use kiln_solver::Digest;
 use rusqlite::Connection;
+use rustix::fs::FlockOperation;
 
 use super::Leftover;
 use crate::{Store, StoreError, session};
@@ -16,6 +18,8 @@ pub(super) enum Suspect {
     Named { path: PathBuf, digest: Digest, table: &'static str, column: &'static str },
     /// Nothing that counts has such a name.
     Stray(PathBuf),
+    /// It lies where sessions do, and nobody held it. It may be one that was about to begin.
+    Temporary(PathBuf),
 }
 
 const FOLDERS: [(&str, &str, &str); 2] = [("layers", "layers", "diff_id"), ("blobs/sha256", "blobs", "digest")];
@@ -23,6 +27,24 @@ const FOLDERS: [(&str, &str, &str); 2] = [("layers", "layers", "diff_id"), ("blo
 impl Store {
     /// What there is in the folders, relative to the store.
     pub(super) fn unknown_paths(&self) -> Result<Vec<Suspect>, StoreError> {
+        let mut suspects = self.layers_and_blobs()?;
+        for name in names(&self.root().join("tmp"))? {
+            let path = Path::new("tmp").join(name);
+            if !session::is_held(&self.root().join(&path)) {
+                suspects.push(Suspect::Temporary(path));
+            }
+        }
+        Ok(suspects)
+    }
+
+    /// Layers and blobs that have no row.
+    pub(super) fn unrecorded_paths(&self) -> Result<Vec<Suspect>, StoreError> {
+        let mut suspects = self.layers_and_blobs()?;
+        suspects.retain(|suspect| matches!(suspect, Suspect::Named { .. }));
+        Ok(suspects)
+    }
+
+    fn layers_and_blobs(&self) -> Result<Vec<Suspect>, StoreError> {
         let mut suspects = Vec::new();
         for (folder, table, column) in FOLDERS {
             for name in names(&self.root().join(folder))? {
@@ -34,13 +56,22 @@ impl Store {
                 });
             }
         }
-        for name in names(&self.root().join("tmp"))? {
-            let path = Path::new("tmp").join(name);
-            if !session::is_held(&self.root().join(&path)) {
-                suspects.push(Suspect::Stray(path));
+        Ok(suspects)
+    }
+
+    /// Removes the files of `contexts/` that are written beside their place (their names have dots) by nobody any more.
+    pub(super) fn remove_parts_of_contexts(&self) -> Result<(), StoreError> {
+        let folder = self.root().join("contexts");
+        for name in names(&folder)?.into_iter().filter(|name| name.as_bytes().contains(&b'.')) {
+            let path = folder.join(name);
+            let Ok(file) = std::fs::File::open(&path) else { continue };
+            let is_free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            if is_free && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                // Its name is nobody else's, so nothing but this file can be there.
+                let _ = std::fs::remove_file(&path);
             }
         }
-        Ok(suspects)
+        Ok(())
     }
 
     /// Those that the database does not know, if they are still there.
@@ -53,6 +84,8 @@ impl Store {
         for suspect in suspects {
             let path = match suspect {
                 Suspect::Stray(path) => path,
+                Suspect::Temporary(path) if session::is_held(&self.root().join(&path)) => continue,
+                Suspect::Temporary(path) => path,
                 Suspect::Named { path, digest, table, column } => {
                     let query = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)");
                     if connection.prepare_cached(&query)?.query_row([digest.as_bytes()], |row| row.get(0))? {

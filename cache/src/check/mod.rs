@@ -180,8 +180,9 @@ impl Problem {
     }
 }
 
+/// What was condemned is not looked at: it may be half gone.
 fn layers(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
-    let mut query = connection.prepare("SELECT id, diff_id, content, imported FROM layers")?;
+    let mut query = connection.prepare("SELECT id, diff_id, content, imported FROM layers WHERE condemned IS NULL")?;
     let row = |row: &Row<'_>| {
         let content = Some(database::digest(row, 2)?);
         Ok(Stored { row: row.get(0)?, digest: database::digest(row, 1)?, content, size: 0, imported: row.get(3)? })
@@ -190,7 +191,7 @@ fn layers(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
 }
 
 fn blobs(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
-    let mut query = connection.prepare("SELECT id, digest, size FROM blobs")?;
+    let mut query = connection.prepare("SELECT id, digest, size FROM blobs WHERE condemned IS NULL")?;
     let row = |row: &Row<'_>| {
         let size = row.get::<_, i64>(2)?.cast_unsigned();
         Ok(Stored { row: row.get(0)?, digest: database::digest(row, 1)?, content: None, size, imported: true })

@@ -15,6 +15,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written. What was put away by then is missing, which the store can bear.
     pub fn repair(&self, report: &CheckReport) -> Result<(), StoreError> {
+        session::sweep(&self.root().join("tmp"))?;
         let trash = self.inner().session()?.make_directory("trash", 0o700)?;
         let suspects = self.unknown_paths()?;
         self.inner().database.write(|transaction| {
@@ -28,10 +29,23 @@ impl Store {
             images::drop_broken(transaction)?;
             let unknown = self.still_unknown(transaction, suspects)?;
             paths.extend(unknown.into_iter().map(|leftover| self.root().join(leftover.path)));
+            // What the sweep has left may be about to become somebody's.
+            paths.retain(|path| !(path.starts_with(self.root().join("tmp")) && path.is_dir()));
             paths.iter().try_for_each(|path| put_away(path, &trash))
         })?;
         self.forget_seen();
         session::remove_tree(&trash).map_err(StoreError::io("remove", &trash))
+    }
+
+    /// Removes the layers and blobs that were put into place by somebody who was killed before he could record them, and
+    /// stat caches that were not written to their end. What is removed comes to lie in `trash`.
+    pub(crate) fn remove_leftovers(&self, trash: &Path) -> Result<(), StoreError> {
+        self.remove_parts_of_contexts()?;
+        let suspects = self.unrecorded_paths()?;
+        self.inner().database.write(|transaction| {
+            let unknown = self.still_unknown(transaction, suspects)?;
+            unknown.iter().try_for_each(|leftover| put_away(&self.root().join(&leftover.path), trash))
+        })
     }
 
     /// Drops the row of a layer or blob; yields the path that it has spoken for.

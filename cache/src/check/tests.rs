@@ -173,6 +173,32 @@ fn leftovers_are_told_from_what_lives() {
     draft.commit(SystemTime::now()).unwrap();
 }
 
+/// What a process had put into place when it was killed, and not recorded, used to lie there until somebody asked for a
+/// repair.
+#[test]
+fn what_a_killed_process_did_not_record_goes_at_the_next_start() {
+    let (_root, store, layer) = furnished();
+    let root = store.root().to_owned();
+    let hex = Digest::of(b"nobody").hex();
+    std::fs::create_dir_all(root.join("layers").join(&hex).join("files")).unwrap();
+    std::fs::write(root.join("blobs/sha256").join(&hex), "x").unwrap();
+    let cache = root.join("contexts").join(&hex);
+    let [dead, live] = ["1.0", "2.0"].map(|part| root.join("contexts").join(format!("{hex}.{part}")));
+    for path in [&cache, &dead, &live] {
+        std::fs::write(path, "x").unwrap();
+    }
+    let writer = std::fs::File::open(&live).unwrap();
+    rustix::fs::flock(&writer, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(store.check(Depth::Sizes).unwrap().leftovers.len(), 2);
+    // Of those who were killed, a session is left.
+    std::fs::create_dir(root.join("tmp/0123456789abcdef")).unwrap();
+    let later = Store::open(&root, Whiteouts::Trusted).unwrap();
+    assert!(is_clean(&later));
+    assert!(cache.exists() && !dead.exists() && live.exists());
+    assert!(later.has_layer(layer.diff_id()).unwrap());
+    assert!(!root.join("tmp/0123456789abcdef").exists());
+}
+
 #[test]
 fn others_may_write_and_repair_meanwhile() {
     let (_root, store, _layer) = furnished();

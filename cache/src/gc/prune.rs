@@ -76,6 +76,7 @@ impl Store {
         if !layers.is_empty() || !blobs.is_empty() {
             condemned = self.condemn(&layers, &blobs)?;
         }
+        self.end_generation()?;
         self.reap()?;
         let mut taken = Vec::new();
         for usage in wanted {
@@ -92,10 +93,14 @@ impl Store {
 
     /// Takes rows out of sight, with what is remembered of the steps that made them. What an image has come to need
     /// in the meantime stays.
-    fn condemn(&self, layers: &HashSet<Digest>, blobs: &HashSet<Digest>) -> Result<HashSet<String>, StoreError> {
+    pub(super) fn condemn(
+        &self,
+        layers: &HashSet<Digest>,
+        blobs: &HashSet<Digest>,
+    ) -> Result<HashSet<String>, StoreError> {
         self.inner().database.write(|transaction| {
             let (held_layers, held_blobs) = held(transaction)?;
-            let generation = Generations::of(self.root()).advance()?;
+            let generation = Generations::of(self.root()).number()?;
             let layers: HashSet<&Digest> = layers.iter().filter(|digest| !held_layers.contains(digest)).collect();
             let blobs = blobs.iter().filter(|digest| !held_blobs.contains(digest));
             let mut gone = HashSet::new();
@@ -115,6 +120,20 @@ impl Store {
                 [],
             )?;
             Ok(gone)
+        })
+    }
+
+    /// Ends the generation if anything was condemned in it or before, also by somebody who was killed then. That is out
+    /// of sight by now: one who entered the next generation earlier could have found it and lost it again.
+    fn end_generation(&self) -> Result<(), StoreError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM layers WHERE condemned IS NOT NULL AND condemned <= ?1)
+            OR EXISTS (SELECT 1 FROM blobs WHERE condemned IS NOT NULL AND condemned <= ?1)";
+        self.inner().database.write(|transaction| {
+            let generations = Generations::of(self.root());
+            if transaction.query_row(query, [generations.number()?], |row| row.get(0))? {
+                generations.advance()?;
+            }
+            Ok(())
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a prune takes, and what it never does.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use kiln_solver::{
 };
 
 use super::{Held, Prune, UsageKind};
-use crate::{ImageRecord, Store, StoredLayer, Whiteouts};
+use crate::{Depth, ImageRecord, Store, StoredLayer, Whiteouts};
 
 fn open(root: &Path) -> Store {
     Store::open(root, Whiteouts::Trusted).unwrap()
@@ -128,6 +129,49 @@ fn nothing_is_taken_from_under_a_build_that_runs() {
     );
     assert!(is_on_disk(&pruning, &used) && is_on_disk(&pruning, &tagged) && !is_on_disk(&pruning, &lost));
     assert!(find(&pruning, "used again"));
+}
+
+/// A generation used to end while what had been condemned in it was still to be seen: a build that began in that moment
+/// found a layer, and then lost it.
+#[test]
+fn a_build_that_begins_while_a_prune_is_under_way_keeps_what_it_finds() {
+    let root = tempfile::tempdir().unwrap();
+    let pruning = open(root.path());
+    let made = layer(&pruning, "made");
+    pruning.condemn(&HashSet::from([*made.diff_id()]), &HashSet::new()).unwrap();
+    let running = open(root.path());
+    assert!(running.has_layer(made.diff_id()).unwrap());
+    pruning.prune(&Prune::default()).unwrap();
+    assert!(running.layer(made.diff_id()).unwrap().is_some());
+    assert!(is_on_disk(&running, &made));
+    assert!(!open(root.path()).has_layer(made.diff_id()).unwrap());
+    drop(running);
+    pruning.prune(&Prune::default()).unwrap();
+    assert!(!is_on_disk(&pruning, &made));
+}
+
+/// Killed when the files were moved away and their rows still there, a prune used to leave a store with missing layers.
+#[test]
+fn a_prune_that_was_killed_half_way_leaves_a_sound_store() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let made = layer(&store, "made");
+    let blob = store.put_blob(b"blob").unwrap();
+    store.condemn(&HashSet::from([*made.diff_id()]), &HashSet::from([blob])).unwrap();
+    std::fs::remove_dir_all(store.inner().layer_directory(made.diff_id())).unwrap();
+    std::fs::remove_file(store.inner().blob_path(&blob)).unwrap();
+    drop(store);
+    let store = open(root.path());
+    assert_eq!(store.check(Depth::Contents).unwrap().problems, []);
+    let rows = |table: &str| -> i64 {
+        let query = format!("SELECT count(*) FROM {table}");
+        store.inner().database.read(|connection| connection.query_row(&query, [], |row| row.get(0))).unwrap()
+    };
+    assert_eq!((rows("layers"), rows("blobs")), (1, 1));
+    store.prune(&Prune::default()).unwrap();
+    assert_eq!((rows("layers"), rows("blobs")), (0, 0));
+    let again = layer(&store, "made");
+    assert!(is_on_disk(&store, &again));
 }
 
 #[test]

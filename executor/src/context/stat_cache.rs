@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kiln_cache::Timestamp;
 use kiln_solver::Digest;
 use memmap2::Mmap;
+use rustix::fs::FlockOperation;
 
 use super::map::map;
 
@@ -221,7 +222,8 @@ fn encode_table(generation: u32, records: impl ExactSizeIterator<Item = (Identit
     table
 }
 
-/// Beside and renamed, under a name that nobody else has.
+/// Beside and renamed, under a name that nobody else has. It is locked in the meantime: the next start of kiln removes
+/// one that nobody holds.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let mut beside = path.as_os_str().to_owned();
@@ -231,8 +233,12 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir_all(directory)?;
     }
     let written = fs::File::create_new(&beside)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|mut file| {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        })
+        .and_then(|_locked| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
