@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod caching;
+mod chaos;
 mod checks;
 mod config;
 mod contexts;
