@@ -55,6 +55,19 @@ pub struct Instruction {
     pub kind: Kind,
     /// The line as Docker prints it: continuations joined, comments dropped, heredoc bodies left out.
     pub text: String,
+    /// What the comments right above it ask of the cache.
+    pub annotations: Annotations,
+}
+
+/// What comments `# kiln: …` right above an instruction ask of the cache. To other builders they are comments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    /// `always`: the step runs even where a cache entry fits.
+    pub always: bool,
+    /// `untraced` (`RUN` only): it is not observed what the command looks at.
+    pub untraced: bool,
+    /// `ignore-arg=NAME,…` (`RUN` only): build arguments whose values the step does not depend on.
+    pub ignored_arguments: Vec<Word>,
 }
 
 /// What an instruction says. Words are raw: it is up to the reader to expand those that Docker expands.

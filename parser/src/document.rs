@@ -4,7 +4,10 @@ use crate::keyword::Keyword;
 use crate::lines::{Lines, LogicalLine};
 use crate::statement::Statement;
 use crate::words::split_first;
-use crate::{Diagnostic, Dockerfile, Heredoc, Instruction, Parsed, Span, Word, directives, heredoc, instructions};
+use crate::{
+    Annotations, Diagnostic, Dockerfile, Heredoc, Instruction, Parsed, Span, Word, annotations, directives, heredoc,
+    instructions,
+};
 
 /// Parses a Dockerfile.
 pub(crate) fn parse(text: &str) -> Parsed {
@@ -19,8 +22,12 @@ pub(crate) fn parse(text: &str) -> Parsed {
             continue;
         }
         empty = false;
-        found.extend(instruction(&line, &mut lines, escape, &mut diagnostics));
+        let annotations = lines.take_annotations();
+        let mut instruction = instruction(&line, &mut lines, escape, &mut diagnostics);
+        annotations::attach(text, annotations, instruction.as_mut(), &mut diagnostics);
+        found.extend(instruction);
     }
+    annotations::refuse(&lines.take_annotations(), &mut diagnostics);
     if empty {
         diagnostics.push(
             Diagnostic::error("the Dockerfile has no instructions")
@@ -53,7 +60,7 @@ fn instruction(
     let kind = instructions::parse(&mut statement).filter(|_| complete);
     let keyword = Word::new(typed.to_owned(), statement.span(typed));
     diagnostics.append(&mut statement.diagnostics);
-    Some(Instruction { span: Span::new(start, end), keyword, kind: kind?, text: text.to_owned() })
+    Some(Instruction { span: Span::new(start, end), keyword, kind: kind?, text: text.to_owned(), annotations: Annotations::default() })
 }
 
 /// Takes the bodies behind the line and moves `end` behind them. Whether all of them end.

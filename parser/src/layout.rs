@@ -7,7 +7,12 @@ use crate::{Instruction, Span, Word};
 /// The comments on the lines right above an instruction, from top to bottom: without their `#` and the white space
 /// around them. An empty line between two comments, or between them and the instruction, separates them.
 pub fn comments_above(text: &str, instruction: &Instruction) -> Vec<Word> {
-    let mut above = text.get(..instruction.span.start).unwrap_or_default();
+    comments_before(text, instruction.span.start)
+}
+
+/// The same of an instruction that begins at `start`.
+pub(crate) fn comments_before(text: &str, start: usize) -> Vec<Word> {
+    let mut above = text.get(..start).unwrap_or_default();
     // What is left of the instruction's own line is white space.
     above = above.trim_end_matches([' ', '\t']);
     let mut comments = Vec::new();

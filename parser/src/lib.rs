@@ -6,6 +6,7 @@
 //!
 //! Nothing here does any I/O.
 
+mod annotations;
 pub mod ast;
 mod diagnostic;
 mod directives;

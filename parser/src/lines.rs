@@ -5,12 +5,15 @@
 
 use std::borrow::Cow;
 
-use crate::Span;
+use crate::annotations::annotation;
+use crate::{Span, Word};
 
 /// Reads a text line by line, once, front to back.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     position: usize,
+    /// What was read and not taken yet of comments that mean something to kiln.
+    annotations: Vec<Word>,
 }
 
 /// A line after joining.
@@ -41,7 +44,7 @@ impl<'a> Lines<'a> {
     /// Begins behind a byte order mark.
     pub(crate) fn new(text: &'a str) -> Self {
         let position = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        Self { text, position }
+        Self { text, position, annotations: Vec::new() }
     }
 
     /// What was not read yet.
@@ -50,9 +53,9 @@ impl<'a> Lines<'a> {
     }
 
     /// A part of the text as a word.
-    pub(crate) fn word(&self, part: &str) -> crate::Word {
+    pub(crate) fn word(&self, part: &str) -> Word {
         let start = part.as_ptr() as usize - self.text.as_ptr() as usize;
-        crate::Word::new(part.to_owned(), Span::new(start, start + part.len()))
+        Word::new(part.to_owned(), Span::new(start, start + part.len()))
     }
 
     /// The next physical line, if there is one.
@@ -80,7 +83,7 @@ impl<'a> Lines<'a> {
         loop {
             let physical = self.next_physical()?;
             let trimmed = physical.text.trim_start();
-            if trimmed.is_empty() || trimmed.starts_with('#') {
+            if self.is_passed_over(trimmed) {
                 continue;
             }
             let start = physical.start + (physical.text.len() - trimmed.len());
@@ -91,12 +94,26 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// Whether a line is empty or a comment.
+    fn is_passed_over(&mut self, line: &'a str) -> bool {
+        let Some(comment) = line.strip_prefix('#') else { return line.is_empty() };
+        if let Some(annotation) = annotation(comment) {
+            self.annotations.push(self.word(annotation));
+        }
+        true
+    }
+
+    /// The annotations in the comments that were passed over since the last call.
+    pub(crate) fn take_annotations(&mut self) -> Vec<Word> {
+        std::mem::take(&mut self.annotations)
+    }
+
     fn join(&mut self, first: &'a str, start: usize, escape: char) -> LogicalLine<'a> {
         let mut joined = first.to_owned();
         let mut pieces = vec![Piece { joined: 0, original: start }];
         while let Some(next) = self.next_physical() {
             let trimmed = next.text.trim_start();
-            if trimmed.is_empty() || trimmed.starts_with('#') {
+            if self.is_passed_over(trimmed) {
                 continue;
             }
             pieces.push(Piece { joined: joined.len(), original: next.start });

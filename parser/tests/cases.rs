@@ -58,6 +58,13 @@ impl Report<'_> {
         let end = self.place(instruction.span.end);
         writeln!(self.out, "{start}-{end} {:?}", instruction.text).unwrap();
         assert_eq!(&self.text[instruction.keyword.span.range()], instruction.keyword.value);
+        let annotations = &instruction.annotations;
+        for (name, on) in [("always", annotations.always), ("untraced", annotations.untraced)] {
+            if on {
+                writeln!(self.out, "  # {name}").unwrap();
+            }
+        }
+        self.words("# ignored", &annotations.ignored_arguments);
         match &instruction.kind {
             Kind::From(from) => {
                 self.optional("platform", &from.platform);

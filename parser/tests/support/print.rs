@@ -1,6 +1,6 @@
 //! A syntax tree as a Dockerfile: each instruction on one line, its heredocs behind it, nothing between.
 
-use kiln_parser::{Copy, Directives, Dockerfile, Heredoc, Instruction, Kind, Run};
+use kiln_parser::{Annotations, Copy, Directives, Dockerfile, Heredoc, Instruction, Kind, Run};
 
 /// A Dockerfile that says the same.
 pub(crate) fn print(dockerfile: &Dockerfile) -> String {
@@ -21,7 +21,19 @@ fn directives(out: &mut String, directives: &Directives) {
     }
 }
 
+fn annotations(out: &mut String, annotations: &Annotations) {
+    for (name, on) in [("always", annotations.always), ("untraced", annotations.untraced)] {
+        if on {
+            out.push_str(&format!("# kiln: {name}\n"));
+        }
+    }
+    for name in &annotations.ignored_arguments {
+        out.push_str(&format!("# kiln: ignore-arg={}\n", name.value));
+    }
+}
+
 fn instruction(out: &mut String, instruction: &Instruction, escape: char) {
+    annotations(out, &instruction.annotations);
     out.push_str(&instruction.text);
     if instruction.text.ends_with(escape) {
         // White space that belongs to no continuation mark: the line must not go on.
