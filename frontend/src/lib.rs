@@ -49,7 +49,7 @@ pub use build::Build;
 pub use csv::fields as csv_fields;
 pub use duration::parse as parse_duration;
 pub use lowering::lower;
-pub use options::{Entitlement, NamedContext, Options};
+pub use options::{Entitlement, NamedContext, NoCache, Options};
 pub use remote::{GitReference, Remote, parse as parse_remote};
 pub use resolver::{BaseImage, Resolver};
 pub use syntax::check_syntax;

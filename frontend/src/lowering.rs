@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_image::spec::{History, Image};
 use kiln_parser::{Diagnostic, Dockerfile, Severity};
-use kiln_solver::{Graph, Input, Operation, Platform, Source};
+use kiln_solver::{Graph, IgnoreCache, Input, Operation, Platform, Source};
 
 use crate::contexts::Contexts;
 use crate::findings::Findings;
@@ -62,9 +62,11 @@ fn try_lower(
         // images, but the instructions are looked at all the same.
         forget_images(&mut plan);
     }
+    let (uncached, unknown) = plan.uncached(&options.no_cache);
+    findings.extend(unknown);
     let needed = resolve::resolve(&mut plan, target, &planner, resolver, findings);
     reach::check_order(&plan, &needed, findings);
-    Lowering::new(&plan, &planner).run(&needed, target, findings)
+    Lowering::new(&plan, &planner, uncached).run(&needed, target, findings)
 }
 
 fn forget_images(plan: &mut Plan<'_>) {
@@ -99,13 +101,15 @@ struct Lowering<'p, 'a> {
     states: Vec<Option<StageState>>,
     /// How many nodes still to be lowered begin with a node; the image is an heir of the target.
     heirs: Vec<usize>,
+    /// The stages that are not to be taken from the cache.
+    uncached: Vec<usize>,
 }
 
 impl<'p, 'a> Lowering<'p, 'a> {
-    fn new(plan: &'p Plan<'a>, planner: &'p Planner<'a>) -> Self {
+    fn new(plan: &'p Plan<'a>, planner: &'p Planner<'a>, uncached: Vec<usize>) -> Self {
         let count = plan.nodes.len();
         let (trees, states, heirs) = (vec![None; count], vec![None; count], vec![0; count]);
-        Self { plan, planner, graph: Graph::new(), trees, states, heirs }
+        Self { plan, planner, graph: Graph::new(), trees, states, heirs, uncached }
     }
 
     fn run(mut self, needed: &[bool], target: usize, findings: &mut Findings) -> Option<Build> {
@@ -128,6 +132,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
 
     fn node(&mut self, index: usize, node: &Node<'a>, findings: &mut Findings) -> StageState {
         let base = node.base().and_then(|base| self.inherit(base));
+        let is_uncached = self.is_uncached(index);
         let mut stage = StageLowering {
             planner: self.planner,
             graph: &mut self.graph,
@@ -135,6 +140,8 @@ impl<'p, 'a> Lowering<'p, 'a> {
             naming: Naming::new(self.plan, node),
             stage: (index < self.plan.stages).then(|| node.name.clone().unwrap_or_else(|| index.to_string())),
             written: String::new(),
+            is_uncached,
+            ignore_cache: is_uncached.then_some(IgnoreCache::Asked),
             has_command: false,
         };
         match &node.root {
@@ -156,6 +163,10 @@ impl<'p, 'a> Lowering<'p, 'a> {
         stage.state
     }
 
+    fn is_uncached(&self, index: usize) -> bool {
+        self.uncached.contains(&index)
+    }
+
     /// The state of a node at its end, for the next of its heirs: copied, but for the last one. So a stage that
     /// begins with a stage that begins with a stage, and so on, does not copy all that came before each time.
     fn inherit(&mut self, base: usize) -> Option<StageState> {
@@ -171,7 +182,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
         let node = self.plan.nodes.get(target)?;
         if let Tree::Local(context) = &state.tree {
             let context = context.clone();
-            state = self.local_target(&context, node, state);
+            state = self.local_target(&context, node, state, self.is_uncached(target));
         }
         let options = self.planner.options;
         let target = match state.tree {
@@ -186,7 +197,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
     }
 
     /// A target that a directory stands in for: its files become a layer.
-    fn local_target(&mut self, context: &str, node: &Node<'a>, state: StageState) -> StageState {
+    fn local_target(&mut self, context: &str, node: &Node<'a>, state: StageState, is_uncached: bool) -> StageState {
         let mut stage = StageLowering {
             planner: self.planner,
             graph: &mut self.graph,
@@ -194,6 +205,8 @@ impl<'p, 'a> Lowering<'p, 'a> {
             naming: Naming::new(self.plan, node),
             stage: Some(node.label.clone()),
             written: String::new(),
+            is_uncached,
+            ignore_cache: is_uncached.then_some(IgnoreCache::Asked),
             has_command: false,
         };
         stage.take_in_local(context, node);

@@ -12,7 +12,7 @@ use crate::contexts::{Contexts, Replacement};
 use crate::environment::Environment;
 use crate::findings::{Findings, error_at, similar};
 use crate::stages::{Outline, Stage};
-use crate::{BaseImage, NamedContext, Options};
+use crate::{BaseImage, NamedContext, NoCache, Options};
 use crate::{mounts, triggers};
 
 /// What everything is planned with.
@@ -325,19 +325,42 @@ impl<'a> Plan<'a> {
     pub(crate) fn target(&self, wanted: Option<&str>) -> Result<usize, Diagnostic> {
         let last = self.stages.saturating_sub(1);
         let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(last) };
-        let by_name = self.by_name.get(&wanted.to_lowercase()).copied();
-        let by_number = || wanted.parse().ok().and_then(|number| self.stage_by_number(number));
-        by_name.or_else(by_number).ok_or_else(|| self.unknown_target(wanted))
+        self.find_stage(wanted).ok_or_else(|| {
+            Diagnostic::error(format!("target stage `{wanted}` does not exist"))
+                .hint(self.hint_of_stages(wanted))
+                .code("unknown-target")
+        })
     }
 
-    fn unknown_target(&self, wanted: &str) -> Diagnostic {
+    /// A stage by its name in any case, or by its number.
+    fn find_stage(&self, wanted: &str) -> Option<usize> {
+        let by_number = || wanted.parse().ok().and_then(|number| self.stage_by_number(number));
+        self.by_name.get(&wanted.to_lowercase()).copied().or_else(by_number)
+    }
+
+    /// The stages whose steps run even where a cache entry fits, and a warning for each name that is none's.
+    pub(crate) fn uncached(&self, asked: &NoCache) -> (Vec<usize>, Vec<Diagnostic>) {
+        let names = match asked {
+            NoCache::Never => &[][..],
+            NoCache::All => return ((0..self.stages).collect(), Vec::new()),
+            NoCache::Stages(names) => names,
+        };
+        let unknown = names.iter().filter(|name| self.find_stage(name).is_none()).map(|name| {
+            Diagnostic::warning(format!("`--no-cache-filter` names the stage `{name}`, which does not exist"))
+                .hint(self.hint_of_stages(name))
+                .code("unknown-stage")
+        });
+        (names.iter().filter_map(|name| self.find_stage(name)).collect(), unknown.collect())
+    }
+
+    /// Which stage was probably meant, and which there are.
+    fn hint_of_stages(&self, wanted: &str) -> String {
         let labels: Vec<&str> = self.nodes.iter().take(self.stages).map(|node| node.label.as_str()).collect();
         let list = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-        let hint = match similar(wanted, labels.iter().copied()) {
+        match similar(wanted, labels.iter().copied()) {
             Some(label) => format!("did you mean `{label}`? The stages are {list}"),
             None => format!("the stages are {list}"),
-        };
-        Diagnostic::error(format!("target stage `{wanted}` does not exist")).hint(hint).code("unknown-target")
+        }
     }
 
     /// A stage that this name, which was taken for an image's, may have been meant to be.

@@ -17,8 +17,8 @@ pub struct Options {
     pub platform: Platform,
     /// What the build runs on.
     pub build_platform: Platform,
-    /// Whether every step runs even where a cache entry fits.
-    pub no_cache: bool,
+    /// `--no-cache` and `--no-cache-filter`: which steps run even where a cache entry fits.
+    pub no_cache: NoCache,
     /// `--build-context`: what stands in for stages and images of these names. A name may carry a platform,
     /// `name::linux/arm64`.
     pub contexts: BTreeMap<String, NamedContext>,
@@ -43,7 +43,7 @@ impl Options {
             labels: BTreeMap::new(),
             build_platform: platform.clone(),
             platform,
-            no_cache: false,
+            no_cache: NoCache::default(),
             contexts: BTreeMap::new(),
             entitlements: BTreeSet::new(),
             network: Network::Default,
@@ -52,6 +52,18 @@ impl Options {
             shm_size: None,
         }
     }
+}
+
+/// Which steps run even where a cache entry fits, beside those that say so themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// None.
+    #[default]
+    Never,
+    /// Those of these stages, by name in any case or by number.
+    Stages(Vec<String>),
+    /// All.
+    All,
 }
 
 /// What a `--build-context` names.

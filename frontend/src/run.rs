@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use kiln_parser::{Diagnostic, Heredoc, Run, Span};
+use kiln_parser::{Annotations, Diagnostic, Heredoc, Run, Span};
 use kiln_solver::{Exec, Operation};
 
+use crate::findings::{error_at, similar};
 use crate::mounts::{self, RunMount, StepMounts};
 use crate::stage::{Current, StageLowering};
 use crate::state::Tree;
@@ -25,6 +26,8 @@ impl StageLowering<'_, '_> {
         let network = confinement::network(run, options, &mut errors);
         let security = confinement::security(run, options, &mut errors);
         let mounts = self.run_mounts(run, &mut errors);
+        let annotations = &current.instruction.annotations;
+        let ignored_env = self.ignored_variables(annotations, &mut errors);
         let script = run.script().filter(|script| script.content.starts_with("#!"));
         let arguments = match script {
             Some(script) => self.in_shell(&format!("{SCRIPTS}/{}", script.name)),
@@ -52,11 +55,34 @@ impl StageLowering<'_, '_> {
             step.add_memory(Some(size), "/dev/shm".to_owned(), false);
         }
         let inputs = step.inputs.clone();
-        let exec = Exec { network, security, ..self.exec(arguments, step, base.is_some()) };
+        let untraced = annotations.untraced;
+        let exec = Exec { network, security, ignored_env, untraced, ..self.exec(arguments, step, base.is_some()) };
         let made = self.add_step(Operation::Exec(exec), inputs, name, current.span);
         self.state.tree = Tree::Step(made);
         self.state.note_layer(history);
         Ok(())
+    }
+
+    /// The build arguments that are not to count. What `ENV` says is part of the image and always counts.
+    fn ignored_variables(&self, annotations: &Annotations, errors: &mut Vec<Diagnostic>) -> Vec<String> {
+        let declared = || self.state.arguments.iter().map(|(name, _)| name.as_str());
+        let mut names = Vec::new();
+        for word in &annotations.ignored_arguments {
+            let name = &word.value;
+            if self.state.is_of_image(name) {
+                let error = error_at(word, "ignored-argument", format!("`{name}` is a variable of the image"));
+                errors.push(error.label("set by `ENV`").hint("build arguments alone can be ignored"));
+            } else if !declared().any(|argument| argument == name) {
+                let error = error_at(word, "ignored-argument", format!("no build argument `{name}` is in scope here"));
+                errors.push(error.label("not declared").hint(match similar(name, declared()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("`ARG {name}` above it declares it"),
+                }));
+            } else {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     fn run_mounts(&self, run: &Run, errors: &mut Vec<Diagnostic>) -> Vec<RunMount> {

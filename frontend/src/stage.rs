@@ -1,7 +1,7 @@
 //! Lowering one stage: its instructions in order, each changing the state of the stage.
 
 use kiln_parser::{Diagnostic, Instruction, Kind, Span, Word};
-use kiln_solver::{Graph, Input, Metadata, Operation, Source, SourceSpan, Step};
+use kiln_solver::{Graph, IgnoreCache, Input, Metadata, Operation, Source, SourceSpan, Step};
 
 use crate::environment::Environment;
 use crate::findings::{Findings, error_at};
@@ -19,6 +19,10 @@ pub(crate) struct StageLowering<'l, 'a> {
     pub(crate) stage: Option<String>,
     /// The instruction at hand as it was written, for the metadata of its steps.
     pub(crate) written: String,
+    /// Whether all steps of the stage run even where a cache entry fits.
+    pub(crate) is_uncached: bool,
+    /// Why those of the instruction at hand do, if they do.
+    pub(crate) ignore_cache: Option<IgnoreCache>,
     /// Whether the stage has a `CMD` of its own, which its `ENTRYPOINT` leaves alone.
     pub(crate) has_command: bool,
 }
@@ -44,6 +48,11 @@ impl StageLowering<'_, '_> {
     /// Lowers one instruction. Where it is wrong, the stage goes on without it.
     pub(crate) fn item(&mut self, item: &Item<'_>, sources: &[Option<&Tree>], findings: &mut Findings) {
         self.written.clone_from(&item.instruction.text);
+        self.ignore_cache = if self.is_uncached {
+            Some(IgnoreCache::Asked)
+        } else {
+            item.instruction.annotations.always.then_some(IgnoreCache::Always)
+        };
         let current = Current {
             instruction: &item.instruction,
             span: item.trigger_of.unwrap_or(item.instruction.span),
@@ -111,7 +120,7 @@ impl StageLowering<'_, '_> {
     /// Adds a step of this stage that makes its files anew.
     pub(crate) fn add_step(&mut self, operation: Operation, inputs: Vec<Input>, name: String, span: Span) -> Input {
         let platform = matches!(operation, Operation::Exec(_)).then(|| self.state.platform.clone());
-        let ignore_cache = self.planner.options.no_cache && !operation.is_source();
+        let ignore_cache = self.ignore_cache.filter(|_| !operation.is_source());
         let span = Some(SourceSpan { start: span.start, end: span.end });
         let written = self.written.clone();
         let metadata = Metadata { name, written, span, stage: self.stage.clone(), ignore_cache };

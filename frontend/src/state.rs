@@ -78,6 +78,11 @@ impl StageState {
         self
     }
 
+    /// Whether a variable is set in the image, by `ENV` or by its base.
+    pub(crate) fn is_of_image(&self, name: &str) -> bool {
+        self.places.has(name)
+    }
+
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.environment.set(name, value);
         self.places.set(&mut self.image.config.env, name, value);

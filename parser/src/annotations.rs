@@ -77,7 +77,8 @@ impl Reader<'_> {
             }
             (IGNORE_ARGUMENT, value) => self.ignore(value.unwrap_or_default(), span),
             _ => {
-                let problem = Diagnostic::error(format!("`{name}` is nothing that a `# kiln:` comment can say")).at(span);
+                let problem =
+                    Diagnostic::error(format!("`{name}` is nothing that a `# kiln:` comment can say")).at(span);
                 let near = suggest::nearest(name, [ALWAYS, UNTRACED, IGNORE_ARGUMENT]);
                 let hint = near.map_or_else(|| ALL.to_owned(), |near| format!("did you mean `{near}`?"));
                 self.diagnostics.push(problem.label("unknown").hint(hint).code("unknown-annotation"));

@@ -60,7 +60,13 @@ fn instruction(
     let kind = instructions::parse(&mut statement).filter(|_| complete);
     let keyword = Word::new(typed.to_owned(), statement.span(typed));
     diagnostics.append(&mut statement.diagnostics);
-    Some(Instruction { span: Span::new(start, end), keyword, kind: kind?, text: text.to_owned(), annotations: Annotations::default() })
+    Some(Instruction {
+        span: Span::new(start, end),
+        keyword,
+        kind: kind?,
+        text: text.to_owned(),
+        annotations: Annotations::default(),
+    })
 }
 
 /// Takes the bodies behind the line and moves `end` behind them. Whether all of them end.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::{
-    CopyAction, Digest, Exec, FileActionKind, FileMode, Mismatch, MountKind, Operation, Output, Owner, Source, Step,
-    UserRef,
+    CopyAction, Digest, Exec, FileActionKind, FileMode, IgnoreCache, Mismatch, MountKind, Operation, Output, Owner,
+    Source, Step, UserRef,
 };
 
 /// What a step does as names and values, for people.
@@ -42,7 +42,7 @@ pub struct Past {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The cache was not to be used.
-    Ignored,
+    Ignored(IgnoreCache),
     /// Nothing like it was ever carried out here.
     NeverBuilt,
     /// It was carried out, but what it made is no longer here.
@@ -63,7 +63,7 @@ impl Reason {
     /// The kind of reason as one word, for programs.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Ignored => "ignored",
+            Self::Ignored(_) => "ignored",
             Self::NeverBuilt => "never-built",
             Self::Lost => "lost",
             Self::Definition(_) => "definition",
@@ -80,7 +80,7 @@ impl Reason {
             Self::Definition(mismatch) | Self::Image(mismatch) | Self::Fact(mismatch) | Self::File(mismatch) => {
                 Some(mismatch)
             }
-            Self::Ignored | Self::NeverBuilt | Self::Lost | Self::Input(_) => None,
+            Self::Ignored(_) | Self::NeverBuilt | Self::Lost | Self::Input(_) => None,
         }
     }
 }
@@ -88,7 +88,8 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ignored => formatter.write_str("the cache was not to be used"),
+            Self::Ignored(IgnoreCache::Asked) => formatter.write_str("the cache was not to be used"),
+            Self::Ignored(IgnoreCache::Always) => formatter.write_str("it is marked to run always"),
             Self::NeverBuilt => formatter.write_str("never built here"),
             Self::Lost => formatter.write_str("what it made before is no longer in the store"),
             Self::Definition(mismatch) => mismatch.fmt(formatter),
@@ -179,7 +180,15 @@ fn put_exec(exec: &Exec, put: &mut dyn FnMut(&str, String)) {
     put("command", exec.args.join(" "));
     for variable in &exec.env {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        put(&format!("variable {name}"), value.to_owned());
+        if !exec.ignores(name) {
+            put(&format!("variable {name}"), value.to_owned());
+        }
+    }
+    for name in &exec.ignored_env {
+        put(&format!("variable {name}"), "ignored".to_owned());
+    }
+    if exec.untraced {
+        put("tracing", "off".to_owned());
     }
     put("working directory", exec.cwd.clone());
     put("user", if exec.user.is_empty() { "root".to_owned() } else { exec.user.clone() });

@@ -50,7 +50,8 @@ impl Graph {
         }
         let definition = encoder.finish();
         if let Some(&known) = self.by_definition.get(&definition) {
-            self.nodes[known.0].step.metadata.ignore_cache |= step.metadata.ignore_cache;
+            let ignore_cache = &mut self.nodes[known.0].step.metadata.ignore_cache;
+            *ignore_cache = ignore_cache.or(step.metadata.ignore_cache);
             return known;
         }
         let sources = distinct_sources(&step);

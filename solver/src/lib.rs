@@ -29,8 +29,8 @@ pub use observation::{Change, Made, Mismatch, Observation};
 pub use platform::{ParsePlatformError, Platform};
 pub use solve::{SolveError, solve};
 pub use step::{
-    CopyAction, Credential, Exec, FileAction, FileActionKind, Git, Host, Http, Input, Limits, Metadata, MkdirAction,
-    MkfileAction, Mount, MountKind, Network, Operation, Owner, SecretEnv, Security, Sharing, Source, SourceSpan, Step,
-    Ulimit, UserRef,
+    CopyAction, Credential, Exec, FileAction, FileActionKind, Git, Host, Http, IgnoreCache, Input, Limits, Metadata,
+    MkdirAction, MkfileAction, Mount, MountKind, Network, Operation, Owner, SecretEnv, Security, Sharing, Source,
+    SourceSpan, Step, Ulimit, UserRef,
 };
 pub use traits::{Hit, Job, Layer, LogStream, Observer, Origin, Output, Record, Records, StepError, Worker};

@@ -36,8 +36,17 @@ pub struct Metadata {
     pub span: Option<SourceSpan>,
     /// The stage that it belongs to, by name or else by number.
     pub stage: Option<String>,
-    /// Run it even where a cache entry fits.
-    pub ignore_cache: bool,
+    /// Why it runs even where a cache entry fits, if it does.
+    pub ignore_cache: Option<IgnoreCache>,
+}
+
+/// Why a step runs even where a cache entry fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoreCache {
+    /// Whoever started the build asked for it.
+    Asked,
+    /// The instruction says so itself.
+    Always,
 }
 
 impl Metadata {
@@ -147,6 +156,11 @@ pub struct Exec {
     pub hosts: Vec<Host>,
     /// What it may use of the machine.
     pub limits: Limits,
+    /// Names of variables that its digest knows no more of than that they are ignored: neither their values nor
+    /// whether `env` has them.
+    pub ignored_env: Vec<String>,
+    /// Whether it is not to be observed what it looks at.
+    pub untraced: bool,
 }
 
 /// One mount of an [`Exec`].
@@ -425,7 +439,9 @@ impl Operation {
 
 impl Exec {
     fn encode(&self, encoder: &mut Encoder) {
-        encoder.texts(&self.args).texts(&self.env).text(&self.cwd).text(&self.user);
+        let is_counted = |variable: &&String| !self.ignores(variable.split('=').next().unwrap_or(variable));
+        let env: Vec<String> = self.env.iter().filter(is_counted).cloned().collect();
+        encoder.texts(&self.args).texts(&env).text(&self.cwd).text(&self.user);
         encoder.number(self.mounts.len() as u64);
         for mount in &self.mounts {
             match &mount.kind {
@@ -465,6 +481,20 @@ impl Exec {
             encoder.text(&limit.name);
             encoder.number(limit.soft.cast_unsigned()).number(limit.hard.cast_unsigned());
         }
+        if !self.ignored_env.is_empty() {
+            let mut names = self.ignored_env.clone();
+            names.sort_unstable();
+            names.dedup();
+            encoder.tag("env.ignored").texts(&names);
+        }
+        if self.untraced {
+            encoder.tag("untraced");
+        }
+    }
+
+    /// Whether the variable of this name is none of its digest.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        self.ignored_env.iter().any(|ignored| ignored == name)
     }
 }
 

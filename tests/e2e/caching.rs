@@ -307,6 +307,81 @@ fn tracing_can_be_switched_off() {
     world.build(&project).succeeds().cached("cat read");
 }
 
+#[test]
+fn an_instruction_can_say_that_it_runs_always() {
+    let world = World::new();
+    let text = "FROM busybox
+# kiln: always
+RUN --network=none test -e /proc && echo same > /same
+RUN --network=none cat /same > /copy
+";
+    let project = world.project(&[("Dockerfile", text)]);
+    world.build(&project).succeeds();
+    let outcome = world.build(&project).arg("--explain").succeeds();
+    outcome.ran("echo same").cached("cat /same").says("it is marked to run always").says("cached, by content");
+    project.write("Dockerfile", &text.replace("# kiln: always\n", "# kiln: comes too late\n\n"));
+    world.build(&project).fails_with(1).says("belongs to no instruction");
+    project.write("Dockerfile", &text.replace("# kiln: always\n", ""));
+    world.build(&project).succeeds().all_cached();
+}
+
+#[test]
+fn an_instruction_can_say_that_it_is_not_observed() {
+    let world = World::new();
+    let project = observed(&world);
+    project.write(
+        "Dockerfile",
+        &OBSERVED.replace("RUN --network=none cat read", "# kiln: untraced\nRUN --network=none cat read"),
+    );
+    world.build(&project).succeeds();
+    world.build(&project).succeeds().all_cached();
+    project.write("other", "2");
+    let outcome = world.build(&project).arg("--explain").succeeds();
+    outcome.ran("cat read").cached("cat /out").says("not observed, as its instruction says");
+    project.write("other", "1");
+    world.build(&project).succeeds().cached("cat read");
+    // The word of an observation counts no more once it is not wanted.
+    project.write("Dockerfile", OBSERVED);
+    world.build(&project).succeeds().ran("cat read");
+}
+
+#[test]
+fn an_instruction_can_ignore_arguments() {
+    let world = World::new();
+    let text = "FROM busybox
+ARG VERSION
+ARG OTHER=1
+COPY file /file
+# kiln: ignore-arg=VERSION
+RUN --network=none echo $VERSION $OTHER > /said; cat /file
+RUN --network=none echo $VERSION > /counts
+";
+    let project = world.project(&[("Dockerfile", text), ("file", "1"), ("more", "1")]);
+    let build = |args: &[&str]| world.build(&project).arg("--explain").args(args).succeeds();
+    build(&["--build-arg", "VERSION=1"]);
+    let said = |args: &[&str]| world.image(&project, args).tree().text("said");
+    // By definition; without any value, too.
+    for args in [&["--build-arg", "VERSION=2"][..], &[]] {
+        build(args).cached("cat /file").ran("/counts").says("whatever the values of VERSION");
+        assert_eq!(said(args), "1 1\n");
+    }
+    // Another argument counts, and so does a file; what is ignored is no reason.
+    let outcome = build(&["--build-arg", "VERSION=3", "--build-arg", "OTHER=2"]);
+    outcome.ran("cat /file").says("`variable OTHER`: 1 → 2").does_not_say("`variable VERSION`: ignored");
+    assert_eq!(said(&["--build-arg", "OTHER=2"]), "3 2\n");
+    project.write("file", "2");
+    build(&["--build-arg", "VERSION=4"]).ran("cat /file").says("`/file`");
+    // By content, and by observation.
+    project.touch("file");
+    build(&["--build-arg", "VERSION=5"]).cached("cat /file");
+    project.write("Dockerfile", &text.replace("COPY file /file", "COPY . /"));
+    build(&["--build-arg", "VERSION=6"]);
+    project.write("more", "2");
+    build(&["--build-arg", "VERSION=7"]).cached("cat /file").says("cached, by observations");
+    project.write("Dockerfile", &text.replace("=VERSION", "=VERSON"));
+    world.build(&project).fails_with(1).says("did you mean `VERSION`?");
+}
+
 /// Whom `USER` means is looked up before the command runs.
 #[test]
 fn who_the_user_is_counts() {

@@ -46,6 +46,24 @@ fn no_cache() {
 }
 
 #[test]
+fn no_cache_filter() {
+    let world = World::new();
+    let text = "FROM busybox AS one\nRUN echo one > /one\nFROM busybox AS Two\nRUN echo two > /two\nFROM one
+COPY --from=two /two /two\nRUN echo three > /three\n";
+    let project = world.project(&[("Dockerfile", text)]);
+    world.build(&project).succeeds();
+    let filtered = |names: &str| world.build(&project).args(["--no-cache-filter", names]).succeeds();
+    filtered("two").ran("echo two").cached("echo one").cached("COPY --from=two").cached("echo three");
+    filtered("ONE,2").ran("echo one").ran("COPY --from=two").ran("echo three").cached("echo two");
+    let outcome = filtered("oen");
+    outcome
+        .all_cached()
+        .says("`--no-cache-filter` names the stage `oen`, which does not exist")
+        .says("did you mean `one`?");
+    world.build(&project).args(["--no-cache", "--no-cache-filter=one"]).fails_with(2).says("cannot be used with");
+}
+
+#[test]
 fn file() {
     let world = World::new();
     let project = world.project(&[

@@ -70,7 +70,7 @@ pub(crate) fn observed_input(executor: &Executor, exec: &Exec) -> Option<usize> 
         MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => false,
     };
     let alone = root.output == Some(0) && !others.iter().any(|mount| mount.output.is_some() || shows(mount));
-    let is_confined = exec.security == Security::Sandbox;
+    let is_confined = exec.security == Security::Sandbox && !exec.untraced;
     (executor.watching().is_on && alone && is_confined && is_whole(selector)).then_some(*input)
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiln_frontend::{Entitlement, NamedContext, Options, lower};
+use kiln_frontend::{Entitlement, NamedContext, NoCache, Options, lower};
 use kiln_solver::{Host, Network, Ulimit};
 
 use crate::images::Registry;
@@ -101,7 +101,8 @@ fn options(text: &str) -> Options {
             "--build-arg" => options.build_args.extend([pair()]),
             "--label" => options.labels.extend([pair()]),
             "--platform" => options.platform = value.parse().unwrap(),
-            "--no-cache" => options.no_cache = true,
+            "--no-cache" => options.no_cache = NoCache::All,
+            "--no-cache-filter" => options.no_cache = NoCache::Stages(value.split(',').map(str::to_owned).collect()),
             "--allow" => {
                 let known = Entitlement::ALL.into_iter().find(|entitlement| entitlement.name() == value);
                 options.entitlements.insert(known.unwrap());

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use kiln_frontend::Build;
 use kiln_parser::{Diagnostic, Severity};
 use kiln_solver::{
-    CopyAction, Credential, Exec, FileAction, FileActionKind, FileMode, Input, Limits, MountKind, Network, Operation,
-    Owner, Security, Source, StepId, UserRef,
+    CopyAction, Credential, Exec, FileAction, FileActionKind, FileMode, IgnoreCache, Input, Limits, MountKind, Network,
+    Operation, Owner, Security, Source, StepId, UserRef,
 };
 
 /// Every step, then what the image's files come from.
@@ -17,8 +17,10 @@ pub(crate) fn steps(build: &Build) -> String {
         if let Some(stage) = &step.metadata.stage {
             let _ = write!(text, "  (stage {stage})");
         }
-        if step.metadata.ignore_cache {
-            text.push_str("  (no cache)");
+        match step.metadata.ignore_cache {
+            Some(IgnoreCache::Asked) => text.push_str("  (no cache)"),
+            Some(IgnoreCache::Always) => text.push_str("  (always)"),
+            None => {}
         }
         let _ = writeln!(text, "\n  {}{}", operation(&step.operation), inputs(&step.inputs));
         if let Some(platform) = &step.platform {
@@ -70,6 +72,12 @@ fn exec(exec: &Exec, text: &mut String) {
     }
     if exec.security != Security::Sandbox {
         let _ = writeln!(text, "  security {:?}", exec.security);
+    }
+    if !exec.ignored_env.is_empty() {
+        let _ = writeln!(text, "  ignoring {:?}", exec.ignored_env);
+    }
+    if exec.untraced {
+        let _ = writeln!(text, "  untraced");
     }
     for secret in &exec.secret_env {
         let required = if secret.required { " required" } else { "" };

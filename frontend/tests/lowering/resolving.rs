@@ -1,7 +1,7 @@
 //! What lowering asks the outside for.
 
 use kiln_frontend::checks::KnownBases;
-use kiln_frontend::{Options, lower};
+use kiln_frontend::{NoCache, Options, lower};
 
 use crate::images::Registry;
 
@@ -66,7 +66,7 @@ fn what_does_not_matter_to_a_step_is_not_in_its_digest() {
     let mut talkative = plain.clone();
     talkative.build_args.insert("HTTP_PROXY".into(), "http://proxy".into());
     talkative.labels.insert("a".into(), "b".into());
-    talkative.no_cache = true;
+    talkative.no_cache = NoCache::All;
     let other_names = "# a comment\nFROM alpine AS build\nLABEL x=y\nEXPOSE 80\nCMD x\nCOPY  --link a /b\nrun make\n";
     assert_eq!(lowered(other_names, &talkative), digest);
     assert_ne!(lowered("FROM alpine\nCOPY a /b\nRUN make all\n", &plain), digest);

@@ -102,17 +102,16 @@ impl Solver<'_> {
             return Ok(Found::Made(self.run(id, inputs)?.outputs));
         }
         let keys = self.input_keys(id, inputs, keys)?;
-        let reason = if step.metadata.ignore_cache {
-            Some(Reason::Ignored)
-        } else {
-            match self.look_up_inputs(step, inputs, &keys)? {
+        let reason = match step.metadata.ignore_cache {
+            Some(why) => Some(Reason::Ignored(why)),
+            None => match self.look_up_inputs(step, inputs, &keys)? {
                 LookedUp::Hit(hit, outputs) => {
                     self.explain_hit(id, &keys.taken, &outputs)?;
                     self.save(step, &keys, &outputs)?;
                     return Ok(Found::InCache(hit, outputs));
                 }
                 LookedUp::Miss(mismatch) => mismatch.map(Reason::Fact),
-            }
+            },
         };
         self.observer.started(id);
         let made = self.run(id, inputs);

@@ -43,7 +43,8 @@ impl Solver<'_> {
         for &id in needed {
             let step = self.graph.step(id);
             let fail = |error| self.fail(id, error);
-            if step.metadata.ignore_cache || step.inputs.iter().any(|input| keys.unsettled.contains(&input.step)) {
+            let builds_on_unsettled = step.inputs.iter().any(|input| keys.unsettled.contains(&input.step));
+            if step.metadata.ignore_cache.is_some() || builds_on_unsettled {
                 keys.unsettled.insert(id);
             }
             if !step.operation.has_identity() {

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use kiln_solver::{
-    CopyAction, Credential, Digest, Exec, FileAction, FileActionKind, FileMode, Git, Graph, Host, Http, MkdirAction,
-    MkfileAction, Mount, MountKind, Network, Operation, Owner, Platform, SecretEnv, Security, Sharing, Source, Step,
-    Ulimit, UserRef,
+    CopyAction, Credential, Digest, Exec, FileAction, FileActionKind, FileMode, Git, Graph, Host, Http, IgnoreCache,
+    MkdirAction, MkfileAction, Mount, MountKind, Network, Operation, Owner, Platform, SecretEnv, Security, Sharing,
+    Source, Step, Ulimit, UserRef,
 };
 
 fn exec() -> Exec {
@@ -98,8 +98,23 @@ fn where_a_machine_is_does_not_count() {
 }
 
 #[test]
+fn an_ignored_variable_does_not_count() {
+    let ignoring = |names: &[&str], env: &[&str]| {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        own(Operation::Exec(Exec { ignored_env: owned(names), env: owned(env), ..exec() }))
+    };
+    let expected = ignoring(&["B"], &["A=1", "C=1"]);
+    assert_eq!(ignoring(&["B"], &["A=1", "B=1", "C=1"]), expected);
+    assert_eq!(ignoring(&["B", "B"], &["A=1", "C=1", "B=2"]), expected);
+    assert_eq!(ignoring(&["C", "B"], &[]), ignoring(&["B", "C"], &["B", "C="]));
+    for (names, env) in [(&["B"][..], &["A=1"][..]), (&["B"], &["A=1", "C=1", "BB=1"]), (&[], &["A=1", "C=1"])] {
+        assert_ne!(ignoring(names, env), expected, "{names:?} {env:?}");
+    }
+}
+
+#[test]
 fn every_field_of_an_exec_counts() {
-    let changes: [fn(&mut Exec); 18] = [
+    let changes: [fn(&mut Exec); 22] = [
         |exec| exec.args.push(String::new()),
         |exec| exec.env.push("A=b".into()),
         |exec| exec.cwd.push('x'),
@@ -118,6 +133,10 @@ fn every_field_of_an_exec_counts() {
         |exec| exec.mounts[0].kind = MountKind::Tmpfs { size: Some(0) },
         |exec| exec.mounts[0].kind = MountKind::Secret(credential()),
         |exec| exec.mounts[0].kind = MountKind::Ssh(credential()),
+        |exec| exec.untraced = true,
+        |exec| exec.ignored_env.push("PATH".into()),
+        |exec| exec.ignored_env.push("B".into()),
+        |exec| exec.ignored_env.extend(["B".into(), "C".into()]),
     ];
     let digests: BTreeSet<String> = changes.iter().map(|change| own_changed(*change)).collect();
     assert_eq!(digests.len(), changes.len(), "no two changes come to the same");
@@ -165,9 +184,9 @@ fn a_merged_step_ignores_the_cache_if_either_did() {
     let mut graph = Graph::new();
     let first = graph.add(Step::new(Operation::Exec(exec()), "first"));
     let mut second = Step::new(Operation::Exec(exec()), "second");
-    second.metadata.ignore_cache = true;
+    second.metadata.ignore_cache = Some(IgnoreCache::Always);
     assert_eq!(graph.add(second), first);
-    assert!(graph.step(first).metadata.ignore_cache);
+    assert_eq!(graph.step(first).metadata.ignore_cache, Some(IgnoreCache::Always));
     assert_eq!(graph.step(first).metadata.name, "first");
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex};
 
 use kiln_solver::{
-    Cancel, Change, Digest, Exec, Graph, Hit, Input, Job, Key, Layer, Made, Mismatch, Observation, Observer, Operation,
-    Origin, Output, Past, Reason, Record, Records, SolveError, Source, Step, StepError, StepId, Worker, properties,
-    solve,
+    Cancel, Change, Digest, Exec, Graph, Hit, IgnoreCache, Input, Job, Key, Layer, Made, Mismatch, Observation,
+    Observer, Operation, Origin, Output, Past, Reason, Record, Records, SolveError, Source, Step, StepError, StepId,
+    Worker, properties, solve,
 };
 
 pub(crate) fn digest(text: &str) -> Digest {
@@ -74,7 +74,7 @@ impl Build {
 
     pub(crate) fn ignore_cache(&mut self, name: &str) {
         for step in self.steps.iter_mut().filter(|step| step.metadata.name == name) {
-            step.metadata.ignore_cache = true;
+            step.metadata.ignore_cache = Some(IgnoreCache::Asked);
         }
     }
 

@@ -8,7 +8,7 @@ mod fake;
 mod model;
 
 use fake::{Build, World};
-use kiln_solver::{Cancel, Hit, Reason, StepError};
+use kiln_solver::{Cancel, Hit, IgnoreCache, Reason, StepError};
 
 #[test]
 fn a_second_solve_runs_nothing() {
@@ -120,7 +120,7 @@ fn every_miss_has_a_reason() {
 
     other.ignore_cache("copy");
     world.solve(&other, &[copy]).unwrap();
-    assert_eq!(world.reasons(copy), [Reason::Ignored]);
+    assert_eq!(world.reasons(copy), [Reason::Ignored(IgnoreCache::Asked)]);
 
     let mut third = Build::new();
     let (base, src) = (third.image(2), third.local("src"));

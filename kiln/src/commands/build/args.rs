@@ -49,8 +49,12 @@ pub(crate) struct Args {
     pub(super) contexts: Vec<String>,
 
     /// Run every step, even those that the cache has
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_cache_filter")]
     pub(super) no_cache: bool,
+
+    /// Run every step of these stages (STAGE,STAGE), even those that the cache has; may be repeated
+    #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+    pub(super) no_cache_filter: Vec<String>,
 
     /// Ask the registry for newer versions of the base images
     #[arg(long)]

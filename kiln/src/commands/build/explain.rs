@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kiln_solver::{Graph, Hit, LogStream, Observer, Reason, StepError, StepId};
+use kiln_solver::{Exec, Graph, Hit, LogStream, Observer, Operation, Reason, StepError, StepId};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -59,6 +59,20 @@ impl Outcome {
     }
 }
 
+/// What its instruction asks of the cache.
+fn wishes(exec: &Exec, text: &mut String) {
+    if exec.untraced {
+        text.push_str("    not observed, as its instruction says: it depends on all that came before it\n");
+    }
+    if !exec.ignored_env.is_empty() {
+        let _ = writeln!(text, "    whatever the values of {}, as its instruction says", exec.ignored_env.join(", "));
+    }
+}
+
+fn is_empty(texts: &[String]) -> bool {
+    texts.is_empty()
+}
+
 #[derive(Serialize)]
 struct StepJson<'a> {
     step: &'a str,
@@ -66,6 +80,12 @@ struct StepJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'static str>,
     reasons: Vec<ReasonJson<'a>>,
+    /// Whether its instruction says that it is not to be observed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    untraced: bool,
+    /// The build arguments that do not count, as its instruction says.
+    #[serde(skip_serializing_if = "is_empty")]
+    ignored_arguments: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -110,6 +130,9 @@ impl<'a> Explanations<'a> {
             for reason in reasons {
                 let _ = writeln!(text, "    {although}{}", clean(&reason.to_string()));
             }
+            if let Operation::Exec(exec) = &step.operation {
+                wishes(exec, &mut text);
+            }
         }
         if let Some(why) = untraced {
             let why: Vec<String> = why.lines().map(clean).collect();
@@ -137,7 +160,18 @@ impl<'a> Explanations<'a> {
                 }
             };
             let reasons = reasons.iter().map(reason).collect();
-            all.push(StepJson { step: &step.metadata.name, outcome: outcome.word(), key: outcome.key(), reasons });
+            let exec = match &step.operation {
+                Operation::Exec(exec) => Some(exec),
+                Operation::Source(_) | Operation::File(_) => None,
+            };
+            all.push(StepJson {
+                step: &step.metadata.name,
+                outcome: outcome.word(),
+                key: outcome.key(),
+                reasons,
+                untraced: exec.is_some_and(|exec| exec.untraced),
+                ignored_arguments: exec.map_or(&[], |exec| &exec.ignored_env),
+            });
         }
         let mut text = serde_json::to_string_pretty(&all)
             .map_err(|error| CliError::bug(format!("the explanation cannot be written as JSON: {error}")))?;

@@ -307,7 +307,7 @@ impl Builder<'_> {
             labels: request.labels.clone(),
             platform: request.platform.clone(),
             build_platform: kiln_solver::Platform::host(),
-            no_cache: request.no_cache,
+            no_cache: request.no_cache.clone(),
             contexts: request.contexts.iter().map(context).collect(),
             entitlements: request.run.entitlements.clone(),
             network: request.run.network,

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kiln_frontend::NoCache;
 use kiln_image::Reference;
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
@@ -35,7 +36,7 @@ pub(super) struct Request {
     pub(super) build_args: BTreeMap<String, String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) contexts: BTreeMap<String, NamedContext>,
-    pub(super) no_cache: bool,
+    pub(super) no_cache: NoCache,
     /// How to say why each step ran, if at all.
     pub(super) explain: Option<Form>,
     pub(super) pull: bool,
@@ -156,7 +157,7 @@ impl Request {
             build_args,
             labels: args.labels.iter().map(|text| parse_label(text)).collect::<Result<_, _>>()?,
             contexts: args.contexts.iter().map(|text| parse_context(text)).collect::<Result<_, _>>()?,
-            no_cache: args.no_cache,
+            no_cache: no_cache(args.no_cache, args.no_cache_filter),
             explain: args.explain,
             pull: args.pull,
             platform: parse_platform(args.platform.as_deref())?,
@@ -177,6 +178,16 @@ impl Request {
             Some(_) => Ok(Ignore::default()),
             None => sources::ignore_for(&self.dockerfile, &self.context),
         }
+    }
+}
+
+fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
+    let stages: Vec<String> =
+        stages.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    match (all, stages.is_empty()) {
+        (true, _) => NoCache::All,
+        (false, false) => NoCache::Stages(stages),
+        (false, true) => NoCache::Never,
     }
 }
 
