@@ -6,6 +6,7 @@ pub mod bench;
 mod commands;
 mod edits;
 mod service;
+mod table;
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -36,6 +37,8 @@ pub const ALL: &[(&str, Case)] = &[
     ("trace_attributes", commands::attributes),
     ("trace_hiding_the_base", commands::hiding_the_base),
     ("trace_edits_miss_or_hit", edits::edits_miss_or_hit),
+    ("trace_commands_run_again_or_stay_cached", table::commands_run_again_or_stay_cached),
+    ("trace_the_docs_show_the_table", table::docs::the_docs_show_the_table),
     ("trace_random_edits_are_never_a_wrong_hit", edits::random_edits_are_never_a_wrong_hit),
     ("trace_contents_are_whole", service::contents_are_whole),
     ("trace_huge_directories", service::huge_directories),
@@ -54,11 +57,12 @@ mount -t tmpfs tmpfs "$2"
 mkdir "$2/upper" "$2/work" "$2/root"
 mount -t overlay overlay -o "lowerdir=$1:$6,upperdir=$2/upper,workdir=$2/work$4" "$2/root"
 mount --rbind /dev "$2/root/dev"
+[ ! -d "$2/root/proc" ] || mount --rbind /proc "$2/root/proc"
 chroot "$2/root" sh -c "$3" && code=0 || code=$?
 if [ "$5" ]; then
     echo "code $code"
     cd "$2/upper" && find . -mindepth 1 -type d -printf '%p %M\n' -o -mindepth 1 -printf '%p %M %s %l\n' | sort
-    find . -type f | sort | xargs -r cat
+    find . -type f | sort | xargs -rd '\n' sha256sum
 fi
 exit $code
 "#;
@@ -145,7 +149,7 @@ impl<'w> Place<'w> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec", RUN, "sh", lower]).arg(self.world.directory());
         command.args([script, options, if with_changes { "changes" } else { "" }]).arg(&self.base);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").output().unwrap()
+        command.env_clear().env("PATH", programs()).env("LC_ALL", "C").output().unwrap()
     }
 
     fn over(&self, tracing: &Tracing, script: &str, with_changes: bool) -> Output {
@@ -183,6 +187,12 @@ impl Traced {
         let is_below = |fact: &Fact| Path::new(&*String::from_utf8_lossy(&fact.path)).starts_with(path);
         self.observations.facts().filter(is_below).map(|fact| describe(&fact)).collect()
     }
+}
+
+/// Where the programs of this machine are, this very toolchain's too.
+fn programs() -> String {
+    let toolchain = Path::new(env!("CARGO")).parent().unwrap();
+    format!("/usr/sbin:/usr/bin:/sbin:/bin:{}", toolchain.display())
 }
 
 /// A fact in words: the path, what is not there or how more than a look was taken.
