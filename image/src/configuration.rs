@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::registry::is_loopback;
+
 pub use dns::Dns;
 pub use history::HistorySettings;
 
@@ -99,6 +101,17 @@ impl Configuration {
         }
         configuration.dns.check().map_err(|reason| ConfigurationError(format!("dns: {reason}")))?;
         Ok(configuration)
+    }
+}
+
+impl Configuration {
+    /// Lets a registry do without proof of who it is (`registry.insecure`). One of this machine may speak plain HTTP.
+    pub fn trust(&mut self, registry: &str) {
+        let settings = self.registry.entry(registry.to_owned()).or_default();
+        if is_loopback(registry) && !settings.insecure && settings.ca.is_empty() {
+            settings.http.get_or_insert(true);
+        }
+        settings.insecure = true;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod file;
 mod helper;
+mod login;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use kiln_solver::Cancel;
 
 use crate::ImageError;
 use file::CredentialFile;
+use helper::Helper;
+pub use login::{Login, Stored};
 
 /// A helper that asks its user something is given that long to be answered.
 const HELPER_PATIENCE: Duration = Duration::from_secs(60);
@@ -104,12 +107,15 @@ impl Credentials {
     ) -> Result<Option<Credential>, ImageError> {
         let error = |reason: String| ImageError::Credentials { registry: registry.to_owned(), reason };
         for (helper, server) in file.helpers(registry) {
-            let path = self.helper_path.as_deref();
-            if let Some(credential) = helper::ask(helper, &server, path, HELPER_PATIENCE, cancel, &error)? {
+            if let Some(credential) = self.helper(helper, cancel).get(&server, &error)? {
                 return Ok(Some(credential));
             }
         }
         file.stored(registry, repository).map_err(error)
+    }
+
+    fn helper<'a>(&'a self, name: &'a str, cancel: &'a Cancel) -> Helper<'a> {
+        Helper { name, path: self.helper_path.as_deref(), patience: HELPER_PATIENCE, cancel }
     }
 }
 

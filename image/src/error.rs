@@ -77,6 +77,14 @@ pub enum ImageError {
         /// What to do about it.
         hint: String,
     },
+    /// A registry did not take the credentials that it was shown.
+    #[error("registry `{registry}` did not accept the user name and password ({status})")]
+    Login {
+        /// Host and port.
+        registry: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// There is no such tag, manifest or repository.
     #[error("`{reference}` does not exist: registry `{registry}` has no such {what}")]
     NotFound {

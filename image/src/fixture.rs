@@ -129,6 +129,7 @@ pub(crate) fn hurry() -> Patience {
     Patience {
         connect: Duration::from_secs(5),
         silence: Duration::from_secs(5),
+        commit: Duration::from_secs(5),
         attempts: 3,
         pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(5),

@@ -3,7 +3,7 @@
 //! A code map, along the way of a base image through a build: [`Reference`] says which image, [`Images`] finds
 //! it (in the store, in an OCI layout or at a registry, as [`Configuration`] and [`Credentials`] say) and
 //! brings its layers into the store when something needs them; [`assemble`] makes the config of the image that
-//! was built; [`export`] writes it out. [`spec`] holds the documents that all of them speak.
+//! was built; [`export`] writes it out, [`push`] sends it to registries. [`spec`] holds the documents that all of them speak.
 //!
 //! **Invariant**: nothing here prints, reads the environment or knows the home directory, and no TLS client and
 //! no thread is made before a byte has to come from a network.
@@ -21,15 +21,18 @@ mod images;
 pub mod inspect;
 mod layout;
 mod location;
+mod parallel;
+pub mod push;
 pub mod reference;
 mod registry;
 pub mod spec;
+pub mod transfer;
 
 pub use assemble::{Assembled, assemble};
 pub use configuration::{Configuration, Dns};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Login, Stored};
 pub use error::ImageError;
 pub use images::{Images, Pull, Resolved, Settings};
 pub use location::{LayoutLocation, Location};
 pub use reference::{ParseReferenceError, Reference};
-pub use registry::Patience;
+pub use registry::{Patience, verify, verify_kept};

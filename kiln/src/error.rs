@@ -66,6 +66,11 @@ impl CliError {
         Self::new(Kind::Interrupted, "the build was cancelled; the steps that finished stay cached")
     }
 
+    /// The end of a command that whoever called it stopped.
+    pub(crate) fn stopped(message: impl Into<String>) -> Self {
+        Self::new(Kind::Interrupted, message)
+    }
+
     /// A user error whose explanation has been printed already; `told` is what it comes down to.
     pub(crate) fn reported(told: impl Into<String>) -> Self {
         Self { told: told.into(), ..Self::new(Kind::User, "") }

@@ -10,6 +10,8 @@ mod failure;
 mod human;
 mod local;
 mod progress;
+mod prompt;
+mod registry;
 mod session;
 mod signals;
 mod terminal;

@@ -34,6 +34,7 @@ mod network;
 mod parallel;
 mod progress;
 mod prune;
+mod push;
 mod registry;
 mod rootless;
 mod run;

@@ -49,7 +49,35 @@ impl Registry {
         Self::launch(Some("kiln:secret"))
     }
 
+    /// Starts a registry that speaks TLS alone, with the certificate that `image/testdata/tls/ca.pem` vouches for.
+    pub fn start_with_tls() -> Self {
+        Self::launch_with(None, &|config, address| {
+            let [certificate, key] = ["server.pem", "server.key"].map(tls_file);
+            let own = format!(
+                "addr: \"{address}\", tls: {{certificate: \"{}\", key: \"{}\"}}",
+                certificate.display(),
+                key.display()
+            );
+            config.replace(&format!("addr: \"{address}\""), &own)
+        })
+    }
+
+    /// Another registry with what this one has, which nobody can change.
+    pub fn read_only(&self) -> Self {
+        let storage = self.storage.display().to_string();
+        Self::launch_with(None, &|config, _| {
+            let start = config.find("rootdirectory: \"").unwrap() + "rootdirectory: \"".len();
+            let end = start + config[start..].find('"').unwrap();
+            let config = format!("{}{storage}{}", &config[..start], &config[end..]);
+            config + "  maintenance: {readonly: {enabled: true}}\n"
+        })
+    }
+
     fn launch(credentials: Option<&'static str>) -> Self {
+        Self::launch_with(credentials, &|config, _| config)
+    }
+
+    fn launch_with(credentials: Option<&'static str>, change: &dyn Fn(String, &str) -> String) -> Self {
         let home = run::directory("registry").keep();
         let address = format!("127.0.0.1:{}", free_port());
         let storage = home.join("storage");
@@ -61,6 +89,7 @@ impl Registry {
             std::fs::write(home.join("htpasswd"), HTPASSWD).unwrap();
             config += &format!("auth: {{htpasswd: {{realm: kiln, path: \"{}\"}}}}\n", home.join("htpasswd").display());
         }
+        config = change(config, &address);
         std::fs::write(home.join("config.yml"), config).unwrap();
         let log = std::fs::File::create(home.join("log")).unwrap();
         let mut command = Command::new("docker-registry");
@@ -108,6 +137,11 @@ impl Registry {
         let hex = digest.trim_start_matches("sha256:");
         self.storage.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
+}
+
+/// A file of the certificates for tests.
+pub fn tls_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("image/testdata/tls").join(name)
 }
 
 /// A port that nothing listens on at this moment.

@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{Credential, Secret, server_names};
 use crate::ImageError;
@@ -39,23 +40,12 @@ struct StoredCredential {
 
 impl CredentialFile {
     pub(super) fn read(path: &Path) -> Result<Option<Self>, ImageError> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
-                return Ok(None);
-            }
-            Err(error) => return Err(ImageError::io("read", path)(error)),
-        };
-        if text.trim_ascii().is_empty() {
-            return Ok(None);
-        }
-        // The error of serde could quote a secret: only its place is told.
-        let file = serde_json::from_slice(&text).map_err(|error| ImageError::CredentialFile {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-        })?;
-        Ok(Some(file))
+        read(path)
+    }
+
+    /// Whether there is an entry for a registry, in which a helper may be all that it says.
+    pub(super) fn names(&self, registry: &str) -> bool {
+        self.auths.keys().any(|key| is_for(key, registry))
     }
 
     /// The helpers to ask, in order, and the name by which each knows the registry.
@@ -69,7 +59,6 @@ impl CredentialFile {
 
     /// What the file itself holds for a repository: the entry that names the most of it wins.
     pub(super) fn stored(&self, registry: &str, repository: &str) -> Result<Option<Credential>, String> {
-        let names = server_names(registry);
         let mut scope = Some(format!("{registry}/{repository}"));
         while let Some(key) = scope {
             if let Some(credential) = self.auths.get(&key).and_then(Option::as_ref).map(StoredCredential::decode) {
@@ -77,13 +66,41 @@ impl CredentialFile {
             }
             scope = key.rsplit_once('/').map(|(parent, _)| parent.to_owned());
         }
-        let matches =
-            |key: &str| names.iter().any(|name| name == key || (is_legacy(key) && host_of(name) == host_of(key)));
-        match self.auths.iter().find(|(key, credential)| matches(key) && credential.is_some()) {
+        match self.auths.iter().find(|(key, credential)| is_for(key, registry) && credential.is_some()) {
             Some((_, Some(credential))) => credential.decode(),
             _ => Ok(None),
         }
     }
+}
+
+/// The file with all that is in it; an empty one where there is none.
+pub(super) fn read_document(path: &Path) -> Result<Map<String, Value>, ImageError> {
+    Ok(read(path)?.unwrap_or_default())
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
+            return Ok(None);
+        }
+        Err(error) => return Err(ImageError::io("read", path)(error)),
+    };
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    // The error of serde could quote a secret: only its place is told.
+    let file = serde_json::from_slice(&text).map_err(|error| ImageError::CredentialFile {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    })?;
+    Ok(Some(file))
+}
+
+/// Whether an entry of this name is for a registry.
+pub(super) fn is_for(key: &str, registry: &str) -> bool {
+    server_names(registry).iter().any(|name| name == key || (is_legacy(key) && host_of(name) == host_of(key)))
 }
 
 /// Old files name registries by URL: `https://host/v1/`.

@@ -26,42 +26,92 @@ struct Answer {
     secret: String,
 }
 
-/// Asks a helper; `None` where it knows nothing of the server.
-pub(super) fn ask(
-    name: &str,
-    server: &str,
-    path: Option<&OsStr>,
-    patience: Duration,
-    cancel: &Cancel,
-    error: &dyn Fn(String) -> ImageError,
-) -> Result<Option<Credential>, ImageError> {
-    let program = format!("docker-credential-{name}");
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        return Err(error(format!("`{name}` is not the name of a credential helper")));
+/// A helper, and how it is called.
+pub(super) struct Helper<'a> {
+    pub(super) name: &'a str,
+    /// Directories to look for it in, as in `PATH`; those of this process where there are none.
+    pub(super) path: Option<&'a OsStr>,
+    pub(super) patience: Duration,
+    pub(super) cancel: &'a Cancel,
+}
+
+/// What a helper said.
+struct Said {
+    succeeded: bool,
+    answer: Vec<u8>,
+}
+
+type ErrorOf<'a> = &'a dyn Fn(String) -> ImageError;
+
+impl Helper<'_> {
+    /// Asks for the credentials of a server; `None` where it knows nothing of it.
+    pub(super) fn get(&self, server: &str, error: ErrorOf<'_>) -> Result<Option<Credential>, ImageError> {
+        let Said { succeeded, answer } = self.call("get", server.as_bytes(), error)?;
+        let program = self.program();
+        if !succeeded {
+            return if is_unknown(&answer) { Ok(None) } else { Err(error(format!("`{program}` failed"))) };
+        }
+        let answer: Answer = serde_json::from_slice(&answer)
+            .map_err(|_| error(format!("`{program}` gave an answer that is malformed")))?;
+        Ok(Some(match answer.username.as_str() {
+            TOKEN_USER => Credential::IdentityToken(Secret(answer.secret)),
+            _ => Credential::Password { user: answer.username, password: Secret(answer.secret) },
+        }))
     }
-    let mut child = Command::new(locate(&program, path))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|cause| error(format!("cannot run `{program}`: {cause}")))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A helper that does not care for its input says more by its exit status than by a broken pipe.
-        let _ = writeln!(input, "{server}");
+
+    /// Has it keep the credentials of a server.
+    pub(super) fn store(
+        &self,
+        server: &str,
+        user: &str,
+        password: &Secret,
+        error: ErrorOf<'_>,
+    ) -> Result<(), ImageError> {
+        let request = serde_json::json!({ "ServerURL": server, "Username": user, "Secret": password.reveal() });
+        let said = self.call("store", request.to_string().as_bytes(), error)?;
+        if said.succeeded { Ok(()) } else { Err(error(format!("`{}` could not store them", self.program()))) }
     }
-    let (succeeded, answer) = finish(child, patience, cancel)?
-        .ok_or_else(|| error(format!("`{program}` did not answer within {} s", patience.as_secs())))?;
-    if !succeeded {
-        let unknown = String::from_utf8_lossy(&answer).to_lowercase().contains("credentials not found");
-        return if unknown { Ok(None) } else { Err(error(format!("`{program}` failed"))) };
+
+    /// Has it forget the credentials of a server; `false` where it knew none.
+    pub(super) fn erase(&self, server: &str, error: ErrorOf<'_>) -> Result<bool, ImageError> {
+        let said = self.call("erase", server.as_bytes(), error)?;
+        match said.succeeded {
+            true => Ok(true),
+            false if is_unknown(&said.answer) => Ok(false),
+            false => Err(error(format!("`{}` could not erase them", self.program()))),
+        }
     }
-    let answer: Answer =
-        serde_json::from_slice(&answer).map_err(|_| error(format!("`{program}` gave an answer that is malformed")))?;
-    Ok(Some(match answer.username.as_str() {
-        TOKEN_USER => Credential::IdentityToken(Secret(answer.secret)),
-        _ => Credential::Password { user: answer.username, password: Secret(answer.secret) },
-    }))
+
+    /// The name of the program.
+    pub(super) fn program(&self) -> String {
+        format!("docker-credential-{}", self.name)
+    }
+
+    fn call(&self, verb: &str, input: &[u8], error: ErrorOf<'_>) -> Result<Said, ImageError> {
+        let (name, program) = (self.name, self.program());
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return Err(error(format!("`{name}` is not the name of a credential helper")));
+        }
+        let mut child = Command::new(locate(&program, self.path))
+            .arg(verb)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|cause| error(format!("cannot run `{program}`: {cause}")))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A helper that does not care for its input says more by its exit status than by a broken pipe.
+            let _ = stdin.write_all(input).and_then(|()| stdin.write_all(b"\n"));
+        }
+        let said = finish(child, self.patience, self.cancel)?;
+        let (succeeded, answer) =
+            said.ok_or_else(|| error(format!("`{program}` did not answer within {} s", self.patience.as_secs())))?;
+        Ok(Said { succeeded, answer })
+    }
+}
+
+fn is_unknown(answer: &[u8]) -> bool {
+    String::from_utf8_lossy(answer).to_lowercase().contains("credentials not found")
 }
 
 fn locate(program: &str, path: Option<&OsStr>) -> PathBuf {

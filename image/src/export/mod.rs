@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use kiln_cache::{Compression, ImageRecord, StoredLayer, View};
 use kiln_solver::{Cancel, Digest, Layer};
 
+use crate::push::{Document, Parcel, ParcelBlob, Place};
+use crate::registry::Content;
+use crate::spec::Descriptor;
 use crate::{ImageError, Images, Reference};
 use output::{Output, Stoppable};
 use package::{Package, Vocabulary};
@@ -78,6 +81,24 @@ pub fn docker(
 ) -> Result<Digest, ImageError> {
     let package = Package::make(images, image, options, Vocabulary::Docker, cancel)?;
     write(&package, destination, cancel)
+}
+
+/// What is to be pushed of an image.
+///
+/// # Errors
+/// When a layer cannot be had.
+pub fn parcel(
+    images: &Images,
+    image: &ImageRecord,
+    options: &ImageOptions,
+    cancel: &Cancel,
+) -> Result<Parcel, ImageError> {
+    let package = Package::make(images, image, options, Vocabulary::Oci, cancel)?;
+    let layer = |(descriptor, layer): (Descriptor, &Layer)| ParcelBlob { descriptor, at: Place::Layer(*layer) };
+    let mut blobs: Vec<ParcelBlob> = package.layers.into_iter().zip(&image.layers).map(layer).collect();
+    blobs.push(ParcelBlob { descriptor: package.config, at: Place::Here(Content::of(&package.config_bytes)) });
+    let document = Document { media_type: package.descriptor.media_type, bytes: package.manifest };
+    Ok(Parcel { documents: vec![document], blobs })
 }
 
 /// Writes the files of these layers as one tar archive, to a file or stream.

@@ -26,12 +26,12 @@ pub(super) enum Vocabulary {
 pub(super) struct Package {
     vocabulary: Vocabulary,
     names: Vec<Reference>,
-    manifest: Vec<u8>,
+    pub(super) manifest: Vec<u8>,
     /// As an index lists it.
-    descriptor: Descriptor,
-    config: Descriptor,
-    config_bytes: Vec<u8>,
-    layers: Vec<Descriptor>,
+    pub(super) descriptor: Descriptor,
+    pub(super) config: Descriptor,
+    pub(super) config_bytes: Vec<u8>,
+    pub(super) layers: Vec<Descriptor>,
     blobs: BTreeMap<Digest, Blob>,
 }
 

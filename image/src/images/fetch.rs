@@ -1,17 +1,18 @@
 //! Bringing layers into the store: from a blob that is there already, a registry or a layout.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use kiln_cache::{ArchiveError, Blob, Compression, LayerBlob, StoreError, decompress};
-use kiln_solver::{Cancel, Layer};
+use kiln_solver::{Cancel, Digest, Layer};
 
 use super::Images;
 use super::intake::{Intake, Shared, Verified};
 use super::source::{LayerSource, Source};
 use crate::layout;
+use crate::parallel;
 use crate::registry::Failure;
 use crate::spec::{Descriptor, media_type};
 use crate::{ImageError, Reference};
@@ -28,40 +29,13 @@ pub(super) fn in_parallel(
     work: impl Fn(&Layer, &Cancel) -> Result<(), ImageError> + Sync,
 ) -> Result<(), ImageError> {
     let mut seen = HashSet::new();
-    let mut missing = VecDeque::new();
+    let mut missing = Vec::new();
     for layer in layers {
         if seen.insert(layer.diff_id) && !present(layer)? {
-            missing.push_back(*layer);
+            missing.push(*layer);
         }
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let own = Cancel::new();
-    let stop = own.clone();
-    let _hook = cancel.on_request(move || stop.request());
-    let threads = missing.len().min(MOST_AT_A_TIME);
-    let queue = Mutex::new(missing);
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let failure: Mutex<Option<ImageError>> = Mutex::new(None);
-    let take_turns = || {
-        while let Some(layer) = next() {
-            let outcome = if own.is_requested() { Err(ImageError::Cancelled) } else { work(&layer, &own) };
-            if let Err(error) = outcome {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                own.request();
-                return;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            // Should no thread be had, this one does it all.
-            let _ = std::thread::Builder::new().name("kiln-fetch".to_owned()).spawn_scoped(scope, take_turns);
-        }
-        take_turns();
-    });
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    parallel::for_each(missing, MOST_AT_A_TIME, cancel, |layer, cancel| work(&layer, cancel))
 }
 
 /// Bytes of a blob on their way.
@@ -91,8 +65,18 @@ impl Images {
         self.note_blob(layer, &LayerBlob { digest: blob.digest, size: blob.size, compression })
     }
 
+    /// The repository that a blob of a layer came from, if that is where it came from.
+    pub(crate) fn repository_of(&self, layer: &Layer, blob: &Digest) -> Result<Option<Reference>, ImageError> {
+        match self.sources.find(self.store(), layer)? {
+            Some(LayerSource { source: Source::Repository(name), blob: known }) if known.digest == *blob => {
+                Ok(Reference::parse(&name).ok())
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Fetches the blob of a layer without unpacking it.
-    pub(super) fn fetch_blob(&self, layer: &Layer, cancel: &Cancel) -> Result<LayerBlob, ImageError> {
+    pub(crate) fn fetch_blob(&self, layer: &Layer, cancel: &Cancel) -> Result<LayerBlob, ImageError> {
         let _flight = self.flights.take_off(layer.diff_id, cancel)?;
         if let Some(known) = self.store().known_blob(&layer.diff_id)? {
             return Ok(known);
@@ -124,7 +108,7 @@ impl Images {
             let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Err(failure.unwrap_or(ImageError::Unreachable { registry: source_name, reason: error.to_string() }));
         }
-        let found = kiln_solver::Digest::of(&bytes);
+        let found = Digest::of(&bytes);
         if found != descriptor.digest {
             return Err(ImageError::WrongDigest { what, source_name, expected: descriptor.digest, found });
         }

@@ -17,6 +17,7 @@ use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 
 use crate::registry::{CONFIG_LIMIT, Patience, Registries};
 use crate::spec::{Image, Manifest};
+use crate::transfer::{Nobody, Watcher};
 use crate::{Configuration, Credentials, ImageError, Location, documents};
 use flights::Flights;
 use source::Sources;
@@ -66,6 +67,7 @@ pub struct Images {
     stacks: Mutex<HashMap<Digest, Vec<Layer>>>,
     sources: Sources,
     flights: Flights,
+    watcher: Arc<dyn Watcher>,
 }
 
 impl Images {
@@ -77,7 +79,18 @@ impl Images {
             stacks: Mutex::default(),
             sources: Sources::default(),
             flights: Flights::default(),
+            watcher: Arc::new(Nobody),
         }
+    }
+
+    /// Has somebody watch the blobs that are fetched and pushed.
+    #[must_use]
+    pub fn watched_by(self, watcher: Arc<dyn Watcher>) -> Self {
+        Self { watcher, ..self }
+    }
+
+    pub(crate) fn watcher(&self) -> &Arc<dyn Watcher> {
+        &self.watcher
     }
 
     /// The store that they are kept in.
@@ -151,7 +164,7 @@ impl Images {
         bytes.map(|bytes| documents::read_config(&bytes, &digest.to_string())).transpose()
     }
 
-    fn registries(&self) -> &Arc<Registries> {
+    pub(crate) fn registries(&self) -> &Arc<Registries> {
         let make = || {
             let Settings { configuration, credentials, patience, .. } = &self.settings;
             Arc::new(Registries::new(configuration.clone(), credentials.clone(), patience.clone()))

@@ -60,10 +60,24 @@ impl Endpoint {
         let separator = if self.prefix.is_empty() { "" } else { "/" };
         let namespace = self.mirrored.as_ref().map(|registry| format!("?ns={registry}")).unwrap_or_default();
         let text = format!("{}/v2/{}{separator}{repository}/{kind}/{name}{namespace}", self.base, self.prefix);
-        Url::parse(&text).map_err(|error| ImageError::RegistrySettings {
+        self.parse(&text)
+    }
+
+    fn parse(&self, text: &str) -> Result<Url, ImageError> {
+        Url::parse(text).map_err(|error| ImageError::RegistrySettings {
             registry: self.name.clone(),
             reason: format!("`{text}` is not a URL: {error}"),
         })
+    }
+
+    /// The URL that tells whether a registry answers, and to whom.
+    pub(super) fn top(&self) -> Result<Url, ImageError> {
+        self.parse(&format!("{}/v2/", self.base))
+    }
+
+    /// The URL at which the upload of a blob begins.
+    pub(super) fn uploads(&self, repository: &str) -> Result<Url, ImageError> {
+        self.parse(&format!("{}/v2/{repository}/blobs/uploads/", self.base))
     }
 
     /// A place at the endpoint, in words for an error.
@@ -71,7 +85,7 @@ impl Endpoint {
         format!("{}/v2/{repository} ({what})", self.base)
     }
 
-    /// What tokens and credentials belong to.
+    /// Scheme, host and port: what tokens and credentials belong to.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
@@ -91,7 +105,7 @@ fn speaks_http(settings: Option<&RegistrySettings>, host: &str) -> bool {
 }
 
 /// Whether this is `localhost` or a loopback address, with or without a port.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use kiln_solver::Cancel;
 use reqwest::blocking::Client;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE,
+};
 use reqwest::{Method, StatusCode, Url};
 
 use super::Patience;
-use super::interruptible::{interruptible, pause};
+use super::interruptible::{Meter, attended, pause};
+use super::outgoing::Body;
 use super::tls;
 use crate::credentials::Secret;
 use crate::{Configuration, ImageError};
@@ -19,6 +23,8 @@ use crate::{Configuration, ImageError};
 const MOST_REDIRECTS: usize = 10;
 /// A registry that cannot be connected to is tried less often than one that answers with errors.
 const MOST_CONNECTION_ATTEMPTS: u32 = 3;
+/// The time that a request may take in which something large is sent: its silence is what is watched.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes requests. Clients are made when they are needed, one for each kind of settings.
 pub(super) struct Http {
@@ -34,21 +40,28 @@ pub(super) struct Request {
     url: Url,
     headers: HeaderMap,
     authorization: Option<Secret>,
-    form: Option<Secret>,
+    body: Body,
+    /// Whether it is made again when it fails for reasons that may pass.
+    again: bool,
 }
 
 /// The head of an answer, and its body still to come.
 pub(super) struct Response {
     /// The host that answered.
     host: String,
+    /// How long its body may keep silent.
+    silence: Duration,
     inner: reqwest::blocking::Response,
 }
+
+/// What came of one attempt: an answer, or why there is none.
+type Attempt = Result<reqwest::blocking::Response, String>;
 
 impl Request {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        Self { method, url, headers, authorization: None, form: None }
+        Self { method, url, headers, authorization: None, body: Body::None, again: true }
     }
 
     pub(super) fn get(url: Url) -> Self {
@@ -57,13 +70,25 @@ impl Request {
 
     /// A POST of an encoded form.
     pub(super) fn post_form(url: Url, form: Secret) -> Self {
-        Self { form: Some(form), ..Self::new(Method::POST, url) }
+        let kind = "application/x-www-form-urlencoded";
+        Self::new(Method::POST, url).header(CONTENT_TYPE, kind).carrying(Body::Form(form))
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
         }
+        self
+    }
+
+    pub(super) fn carrying(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// A request that is made once: who makes it has to find out first how far the last attempt got.
+    pub(super) fn once(mut self) -> Self {
+        self.again = false;
         self
     }
 
@@ -94,13 +119,16 @@ impl Response {
 
     /// The whole body; `None` where it is longer than `limit`.
     pub(super) fn bytes(self, limit: u64, cancel: &Cancel) -> Result<Option<Vec<u8>>, ImageError> {
-        let (host, body) = (self.host, self.inner);
+        let Self { host, silence, inner } = self;
+        let meter = Meter::default();
+        let mut body = meter.measure(inner).take(limit.saturating_add(1));
         let read = move || {
             let mut bytes = Vec::new();
-            body.take(limit.saturating_add(1)).read_to_end(&mut bytes).map(|_| bytes)
+            body.read_to_end(&mut bytes).map(|_| bytes)
         };
-        let bytes = interruptible(cancel, read)?
-            .map_err(|error| ImageError::Unreachable { registry: host, reason: reason(&error) })?;
+        let read = attended(cancel, &meter, |_| silence, read)?;
+        let read = read.map_or_else(|| Err(SILENT.to_owned()), |read| read.map_err(|error| reason(&error)));
+        let bytes = read.map_err(|reason| ImageError::Unreachable { registry: host, reason })?;
         Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
     }
 }
@@ -143,11 +171,11 @@ impl Http {
                 Ok(response) => (self.patience.attempts, Some(response.headers())),
                 Err(_) => (self.patience.attempts.min(MOST_CONNECTION_ATTEMPTS), None),
             };
-            if attempt + 1 >= most {
+            if attempt + 1 >= most || !request.again {
                 let registry = host(&request.url);
                 return match outcome {
-                    Ok(inner) => Ok(Response { host: registry, inner }),
-                    Err(error) => Err(ImageError::Unreachable { registry, reason: reason(&error) }),
+                    Ok(inner) => Ok(Response { host: registry, silence: self.patience.silence, inner }),
+                    Err(reason) => Err(ImageError::Unreachable { registry, reason }),
                 };
             }
             let duration = self.patience.pause_after(attempt, headers);
@@ -156,11 +184,7 @@ impl Http {
         }
     }
 
-    fn send_once(
-        &self,
-        request: &Request,
-        cancel: &Cancel,
-    ) -> Result<Result<reqwest::blocking::Response, reqwest::Error>, ImageError> {
+    fn send_once(&self, request: &Request, cancel: &Cancel) -> Result<Attempt, ImageError> {
         let client = self.client(&request.url)?;
         let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
         if let Some(authorization) = &request.authorization
@@ -169,11 +193,19 @@ impl Http {
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
         }
-        if let Some(form) = &request.form {
-            let kind = "application/x-www-form-urlencoded";
-            builder = builder.header(reqwest::header::CONTENT_TYPE, kind).body(form.reveal().to_owned());
+        let meter = Meter::default();
+        if request.body.size_of_part().is_some() {
+            // The client counts the time of the whole request, but sending may take as long as it moves.
+            builder = builder.timeout(A_DAY);
         }
-        interruptible(cancel, move || builder.send())
+        let silence = |sent| match request.body.size_of_part() {
+            None => A_DAY,
+            Some(size) if sent < size => self.patience.silence,
+            Some(_) => self.patience.commit,
+        };
+        builder = request.body.attach(builder, &meter)?;
+        let send = move || builder.send().map_err(|error| reason(&error));
+        Ok(attended(cancel, &meter, silence, send)?.unwrap_or_else(|| Err(SILENT.to_owned())))
     }
 
     fn client(&self, url: &Url) -> Result<Client, ImageError> {
@@ -198,8 +230,11 @@ impl Http {
     }
 }
 
+/// Why there is no answer where nothing came for too long.
+const SILENT: &str = "it kept silent for too long (timed out)";
+
 /// Statuses that ask for another attempt.
-fn may_pass(status: StatusCode) -> bool {
+pub(super) fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
@@ -211,7 +246,7 @@ fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location.ok_or_else(|| broken("a redirect without a `Location`"))?;
     let target = request.url.join(location).map_err(|_| broken("a redirect to something that is not a URL"))?;
-    if request.form.is_some() {
+    if matches!(request.body, Body::Form(_)) {
         return Err(broken("a redirect of a request with credentials in it"));
     }
     match target.scheme() {

@@ -1,18 +1,52 @@
 //! Waiting for the network without missing the request to stop.
 
-use std::sync::mpsc;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use kiln_solver::Cancel;
 
 use crate::ImageError;
 
-/// Does some work on another thread and waits for it, or for the request to stop, whichever comes first. Work
-/// that is not waited for any more ends by its own time limits.
-pub(super) fn interruptible<T: Send + 'static>(
+/// Counts bytes as they pass, so that somebody else sees whether they still do. Clones are the same meter.
+#[derive(Clone, Default)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+/// What passes through a meter.
+pub(super) struct Measured<R> {
+    inner: R,
+    meter: Meter,
+}
+
+impl Meter {
+    pub(super) fn measure<R: Read>(&self, inner: R) -> Measured<R> {
+        Measured { inner, meter: self.clone() }
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<R: Read> Read for Measured<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.meter.0.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Does some work on another thread and waits for it, or for the request to stop, whichever comes first; `None`
+/// where nothing passed the meter for as long as `silence` says, given how much had passed before. Work that is not waited for any more ends by its own
+/// time limits.
+pub(super) fn attended<T: Send + 'static>(
     cancel: &Cancel,
+    meter: &Meter,
+    silence: impl Fn(u64) -> Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ImageError> {
+) -> Result<Option<T>, ImageError> {
     let (sender, receiver) = mpsc::channel();
     let stop = sender.clone();
     let _hook = cancel.on_request(move || {
@@ -23,10 +57,17 @@ pub(super) fn interruptible<T: Send + 'static>(
     };
     let failed = ImageError::Thread("start a thread for a connection");
     std::thread::Builder::new().name("kiln-registry".to_owned()).spawn(work).map_err(|_| failed)?;
-    match receiver.recv() {
-        Ok(Some(result)) => Ok(result),
-        Ok(None) => Err(ImageError::Cancelled),
-        Err(_) => Err(ImageError::Thread("finish a request: its thread died")),
+    let mut seen = meter.count();
+    loop {
+        match receiver.recv_timeout(silence(seen)) {
+            Ok(Some(result)) => return Ok(Some(result)),
+            Ok(None) => return Err(ImageError::Cancelled),
+            Err(RecvTimeoutError::Timeout) if meter.count() == seen => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => seen = meter.count(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(ImageError::Thread("finish a request: its thread died"));
+            }
+        }
     }
 }
 

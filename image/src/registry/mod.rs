@@ -2,15 +2,18 @@
 //!
 //! From the inside out: [`http`] makes one request, with patience, redirects and TLS as configured; `auth`
 //! answers what a registry asks of its users; [`endpoint`] knows the mirrors; [`Registries`] asks for manifests
-//! and blobs; [`body`] is a blob on its way, taken up again where it broke off.
+//! and blobs; [`body`] is a blob on its way here, [`upload`] one on its way there, both taken up again where they
+//! broke off.
 
 mod auth;
 mod body;
 mod endpoint;
 mod http;
 mod interruptible;
+mod outgoing;
 mod patience;
 mod tls;
+mod upload;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,11 +28,15 @@ use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 pub(crate) use body::{BlobReader, Failure};
+pub(crate) use endpoint::is_loopback;
+pub(crate) use outgoing::Content;
 pub use patience::Patience;
+pub(crate) use upload::{Presence, Upload};
 
+use crate::credentials::Credential;
 use crate::spec::{Descriptor, media_type};
-use crate::{Configuration, Credentials, ImageError, Reference};
-use auth::Authenticator;
+use crate::{Configuration, Credentials, ImageError, Login, Reference};
+use auth::{Access, Authenticator};
 use endpoint::Endpoint;
 use http::{Http, Request, Response};
 
@@ -124,7 +131,7 @@ impl Registries {
         if offset > 0 {
             request = request.starting_at(offset);
         }
-        let response = self.authenticator.send(&self.http, endpoint, &reference.repository, &request, cancel)?;
+        let response = self.ask(endpoint, &Access::pull(&reference.repository), &request, cancel)?;
         check(response, endpoint, reference, "GET", || format!("blob {digest}"), cancel)
     }
 
@@ -142,8 +149,24 @@ impl Registries {
         let url = endpoint.url(&reference.repository, "manifests", &name)?;
         let verb = if method == Method::HEAD { "HEAD" } else { "GET" };
         let request = Request::new(method, url).header(ACCEPT, &media_type::READABLE_MANIFESTS.join(", "));
-        let response = self.authenticator.send(&self.http, endpoint, &reference.repository, &request, cancel)?;
+        let response = self.ask(endpoint, &Access::pull(&reference.repository), &request, cancel)?;
         check(response, endpoint, reference, verb, || format!("{what} {name}"), cancel)
+    }
+
+    fn ask(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<Response, ImageError> {
+        self.authenticator.send(&self.http, endpoint, access, request, cancel)
+    }
+
+    /// Whether a registry takes these credentials: an error where it does not, or cannot be asked.
+    pub(crate) fn verify(&self, registry: &str, credential: &Credential, cancel: &Cancel) -> Result<(), ImageError> {
+        let (endpoint, _) = endpoint::endpoints(&self.configuration, registry)?;
+        Authenticator::verify(&self.http, &endpoint, credential, cancel)
     }
 
     /// Asks the mirrors in order and then the registry itself, whose error counts if all fail.
@@ -163,6 +186,30 @@ impl Registries {
         }
         ask(&registry)
     }
+}
+
+/// Asks a registry whether it takes a login.
+///
+/// # Errors
+/// [`ImageError::Login`] where it does not; others where it cannot be asked.
+pub fn verify(configuration: &Configuration, login: &Login, cancel: &Cancel) -> Result<(), ImageError> {
+    let registries = Registries::new(configuration.clone(), Credentials::none(), Patience::default());
+    registries.verify(login.registry(), &login.credential(), cancel)
+}
+
+/// Asks a registry whether it takes the credentials that are kept for it; `false` where there are none.
+///
+/// # Errors
+/// [`ImageError::Login`] where it does not; others where it cannot be asked.
+pub fn verify_kept(
+    configuration: &Configuration,
+    credentials: &Credentials,
+    registry: &str,
+    cancel: &Cancel,
+) -> Result<bool, ImageError> {
+    let Some(credential) = credentials.find(registry, "", cancel)? else { return Ok(false) };
+    let registries = Registries::new(configuration.clone(), Credentials::none(), Patience::default());
+    registries.verify(registry, &credential, cancel).map(|()| true)
 }
 
 /// Turns an answer that is no success into an error.
@@ -196,6 +243,22 @@ fn check(
             detail: detail.map(|detail| format!(": {detail}")).unwrap_or_default(),
         }),
     }
+}
+
+/// Whether a registry answered well to whether it is one.
+fn check_top(response: Response, endpoint: &Endpoint, cancel: &Cancel) -> Result<(), ImageError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let registry = endpoint.name.clone();
+    let detail = complaint(response, cancel);
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Err(ImageError::Login { registry, status: status.as_u16() });
+    }
+    let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+    let (url, status) = (format!("{}/v2/", endpoint.base()), status.to_string());
+    Err(ImageError::Status { registry, method: "GET", url, status, detail })
 }
 
 /// The first error of a registry's error document, or of a web server's plain text, in one line.

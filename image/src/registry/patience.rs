@@ -11,6 +11,8 @@ pub struct Patience {
     pub connect: Duration,
     /// The longest silence while an answer is awaited, or in the middle of one.
     pub silence: Duration,
+    /// The longest silence of a registry that has been sent a blob and has to put it where it belongs.
+    pub commit: Duration,
     /// How often a request is made at most, when it fails for reasons that may pass.
     pub attempts: u32,
     /// The pause before the second attempt; it doubles with each one.
@@ -24,6 +26,7 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(10),
             silence: Duration::from_secs(30),
+            commit: Duration::from_secs(300),
             attempts: 5,
             pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(20),

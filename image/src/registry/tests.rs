@@ -112,7 +112,7 @@ fn an_identity_token_is_exchanged() {
     std::fs::write(&file, format!(r#"{{"auths": {{"{}": {{"identitytoken": "a&b"}}}}}}"#, server.host())).unwrap();
     fetch(&client("", Credentials::from_files([file])), &server).unwrap();
     let body = "grant_type=refresh_token&client_id=kiln&service=s&scope=repository%3Atest%3Apull&refresh_token=a%26b";
-    assert_eq!(server.asked()[1].body, body);
+    assert_eq!(server.asked()[1].body, body.as_bytes());
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn basic_authentication_works_and_a_refusal_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     fetch(&client("", login(&folder, &server.host())), &server).unwrap();
     let error = fetch(&anonymous(), &server).unwrap_err().to_string();
-    assert!(error.contains("401") && error.contains(&format!("docker login {}", server.host())), "{error}");
+    assert!(error.contains("401") && error.contains(&format!("kiln login {}", server.host())), "{error}");
 }
 
 #[test]

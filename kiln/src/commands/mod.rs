@@ -7,7 +7,10 @@ mod fsck;
 mod history;
 mod images;
 mod inspect;
+mod login;
+mod logout;
 mod prune;
+mod push;
 mod rmi;
 mod tag;
 mod version;
@@ -43,6 +46,9 @@ enum Command {
     Build(Box<build::Args>),
     Debug(Box<debug::Args>),
     Images(images::Args),
+    Push(push::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Tag(tag::Args),
     Rmi(rmi::Args),
     Inspect(inspect::Args),
@@ -81,6 +87,9 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Build(args) => build::run(*args, environment),
         Command::Debug(args) => debug::run(*args, environment),
         Command::Images(args) => images::run(&args, environment),
+        Command::Push(args) => push::run(&args, environment),
+        Command::Login(args) => login::run(&args, environment),
+        Command::Logout(args) => logout::run(&args, environment),
         Command::Tag(args) => tag::run(&args, environment),
         Command::Rmi(args) => rmi::run(&args, environment),
         Command::Inspect(args) => inspect::run(&args, environment),

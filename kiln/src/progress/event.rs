@@ -18,6 +18,8 @@ pub(crate) trait Display: Send {
     fn output(&mut self, now: Duration, group: Group, stream: LogStream, bytes: &[u8]);
     /// A line about a group.
     fn note(&mut self, now: Duration, group: Group, note: &str);
+    /// So many of so many bytes of a group have been moved.
+    fn advance(&mut self, _now: Duration, _group: Group, _bytes: u64, _total: u64) {}
     /// A group ends.
     fn end(&mut self, now: Duration, group: Group, end: &End);
     /// The last lines that the step of a group printed, each with its time.

@@ -10,6 +10,7 @@ mod rawjson;
 mod record;
 mod steps;
 mod text;
+mod transfers;
 mod tty;
 
 use std::io::Write as _;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) use event::{Display, End, Group, Title};
 pub(crate) use steps::Steps;
 pub(crate) use text::clean;
+pub(crate) use transfers::Transfers;
 pub(crate) use tty::Size;
 
 use kiln_cache::history::{BuildCommand, BuildEnd};
@@ -31,6 +33,7 @@ use rawjson::RawJson;
 use record::Record;
 use tty::Tty;
 
+use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::terminal;
 
@@ -48,6 +51,15 @@ pub(crate) enum Style {
 }
 
 impl Style {
+    /// What suits a command that moves blobs.
+    pub(crate) fn for_transfers(quiet: bool, environment: &Environment) -> Self {
+        match quiet {
+            true => Self::Quiet,
+            false if environment.live => Self::Tty,
+            false => Self::Plain,
+        }
+    }
+
     /// Whether words for people may stand between what it shows.
     pub(crate) fn is_for_people(self) -> bool {
         matches!(self, Self::Plain | Self::Tty)
@@ -144,6 +156,11 @@ impl Progress {
             state.record.note(now, group, note);
             state.display.note(now, group, note);
         });
+    }
+
+    /// So many of so many bytes of it have been moved.
+    pub(crate) fn advance(&self, group: Group, bytes: u64, total: u64) {
+        self.with(|state, now| state.display.advance(now, group, bytes, total));
     }
 
     /// It ends.

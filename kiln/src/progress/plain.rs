@@ -21,14 +21,14 @@ use kiln_solver::LogStream;
 
 use super::event::{Display, End, Group, Title};
 use super::lines::{Lines, stamp};
-use super::text::{RESET, clean};
+use super::text::{RESET, clean, transferred};
 
 #[cfg(test)]
 mod tests;
 
 /// For how long one group may keep the others from being seen.
 const HOLD: Duration = Duration::from_millis(500);
-/// How often a progress bar is shown.
+/// How often a progress bar is shown, and how far a transfer is.
 const BAR_HOLD: Duration = Duration::from_secs(5);
 
 struct State {
@@ -37,6 +37,8 @@ struct State {
     lines: Lines,
     /// Since when there is something new in the lines that have no end yet, by stream.
     unfinished: [Option<Duration>; 2],
+    /// When it was last told how far it is.
+    advanced: Duration,
     ended: bool,
     shown: Shown,
 }
@@ -76,6 +78,7 @@ impl Display for Plain {
             started: now,
             lines: Lines::new(self.colour),
             unfinished: [None; 2],
+            advanced: now,
             ended: false,
             shown: Shown::Not(String::new()),
         });
@@ -97,6 +100,14 @@ impl Display for Plain {
 
     fn note(&mut self, now: Duration, group: Group, note: &str) {
         self.say(now, group, &format!("#{} {}\n", group.0 + 1, clean(note)));
+    }
+
+    fn advance(&mut self, now: Duration, group: Group, bytes: u64, total: u64) {
+        let Some(state) = self.groups.get_mut(group.0) else { return };
+        if now.saturating_sub(state.advanced) >= BAR_HOLD {
+            state.advanced = now;
+            self.note(now, group, &transferred(bytes, total));
+        }
     }
 
     fn end(&mut self, now: Duration, group: Group, end: &End) {

@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::event::{Display, End, Group, Title};
 use super::quiet::Quiet;
 
+/// What the bytes of a group are counted under.
+const TRANSFER: &str = "transferring";
+
 /// The state of the display.
 pub(crate) struct RawJson {
     began: SystemTime,
@@ -37,15 +40,18 @@ struct Vertex {
     error: Option<String>,
 }
 
-/// A line about a group that has no further states.
+/// A line about a group, or how far a transfer is.
 #[derive(Serialize)]
 struct Status<'a> {
     id: &'a str,
     vertex: &'a str,
-    current: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+    current: u64,
     timestamp: &'a str,
     started: &'a str,
-    completed: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -116,8 +122,31 @@ impl Display for RawJson {
     fn note(&mut self, now: Duration, group: Group, note: &str) {
         let Some(vertex) = self.groups.get(group.0) else { return };
         let time = &self.time(now);
-        let status =
-            Status { id: note, vertex: &vertex.digest, current: 0, timestamp: time, started: time, completed: time };
+        let status = Status {
+            id: note,
+            vertex: &vertex.digest,
+            total: None,
+            current: 0,
+            timestamp: time,
+            started: time,
+            completed: Some(time),
+        };
+        let text = line(&SolveStatus { statuses: Some([status]), ..SolveStatus::default() });
+        self.text.push_str(&text);
+    }
+
+    fn advance(&mut self, now: Duration, group: Group, bytes: u64, total: u64) {
+        let Some(vertex) = self.groups.get(group.0) else { return };
+        let time = &self.time(now);
+        let status = Status {
+            id: TRANSFER,
+            vertex: &vertex.digest,
+            total: Some(total),
+            current: bytes,
+            timestamp: time,
+            started: &vertex.started,
+            completed: (bytes == total).then_some(time),
+        };
         let text = line(&SolveStatus { statuses: Some([status]), ..SolveStatus::default() });
         self.text.push_str(&text);
     }
@@ -169,6 +198,7 @@ mod tests {
         display.end(at(10), step, &End::Failed("exit code: 2".to_owned()));
         display.start(at(11), other, &Title { inputs: digest.into_iter().collect(), ..Title::new("exporting") });
         display.note(at(12), other, "writing image");
+        display.advance(at(12), other, 5, 10);
         display.end(at(13), other, &End::Cached(Hit::Definition));
         insta::assert_snapshot!(display.take(), @r#"
         {"vertexes":[{"digest":"sha256:3e64cc41cf8e07b43936d7bc4eaf8bdb8e2abcec1f44c7b915ac0a0c27ebc41a","name":"[1/2] RUN make","started":"1970-01-01T00:00:00Z"}]}
@@ -176,6 +206,7 @@ mod tests {
         {"vertexes":[{"digest":"sha256:3e64cc41cf8e07b43936d7bc4eaf8bdb8e2abcec1f44c7b915ac0a0c27ebc41a","name":"[1/2] RUN make","started":"1970-01-01T00:00:00Z","completed":"1970-01-01T00:00:00.01Z","error":"exit code: 2"}]}
         {"vertexes":[{"digest":"sha256:0e5039ab312abf11a82adcb3edc4e776806592bb2d3cb3ca14b2492d70e6ba78","inputs":["sha256:3e64cc41cf8e07b43936d7bc4eaf8bdb8e2abcec1f44c7b915ac0a0c27ebc41a"],"name":"exporting","started":"1970-01-01T00:00:00.011Z"}]}
         {"statuses":[{"id":"writing image","vertex":"sha256:0e5039ab312abf11a82adcb3edc4e776806592bb2d3cb3ca14b2492d70e6ba78","current":0,"timestamp":"1970-01-01T00:00:00.012Z","started":"1970-01-01T00:00:00.012Z","completed":"1970-01-01T00:00:00.012Z"}]}
+        {"statuses":[{"id":"transferring","vertex":"sha256:0e5039ab312abf11a82adcb3edc4e776806592bb2d3cb3ca14b2492d70e6ba78","total":10,"current":5,"timestamp":"1970-01-01T00:00:00.012Z","started":"1970-01-01T00:00:00.011Z"}]}
         {"vertexes":[{"digest":"sha256:0e5039ab312abf11a82adcb3edc4e776806592bb2d3cb3ca14b2492d70e6ba78","inputs":["sha256:3e64cc41cf8e07b43936d7bc4eaf8bdb8e2abcec1f44c7b915ac0a0c27ebc41a"],"name":"exporting","started":"1970-01-01T00:00:00.011Z","completed":"1970-01-01T00:00:00.013Z","cached":true}]}
         "#);
         assert_eq!(display.tail(step), ["0.005 \u{fffd}"]);

@@ -1,11 +1,18 @@
 //! Makes what a step prints safe to show: whole lines, without anything that moves the cursor, clears the
 //! screen, changes the terminal or turns the order of letters around. Colours stay where there are colours.
 
+use crate::human;
+
 /// A line longer than this is broken up, so that a step that never ends its line cannot fill the memory.
 const LONGEST_LINE: usize = 16 * 1024;
 
 /// What puts colours off again.
 pub(super) const RESET: &str = "\x1b[0m";
+
+/// How far a transfer is.
+pub(super) fn transferred(bytes: u64, total: u64) -> String {
+    format!("{} / {}", human::size(bytes), human::size(total))
+}
 
 /// Gathers bytes until they make a line.
 #[derive(Default)]

@@ -25,7 +25,7 @@ use kiln_solver::LogStream;
 
 use super::event::{Display, End, Group, Title};
 use super::lines::Lines;
-use super::text::clean;
+use super::text::{clean, transferred};
 use line::{fit, step_line};
 
 /// How often it is drawn.
@@ -182,6 +182,10 @@ impl Display for Tty {
         if let Some(state) = self.groups.get_mut(group.0) {
             state.note = Some(clean(note));
         }
+    }
+
+    fn advance(&mut self, now: Duration, group: Group, bytes: u64, total: u64) {
+        self.note(now, group, &transferred(bytes, total));
     }
 
     fn end(&mut self, now: Duration, group: Group, end: &End) {

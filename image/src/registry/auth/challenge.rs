@@ -1,7 +1,7 @@
 //! The `WWW-Authenticate` header (RFC 9110, section 11.6.1).
 
 /// One challenge: `scheme name=value, name="value"`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     pub(super) scheme: String,
     parameters: Vec<(String, String)>,

@@ -64,10 +64,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OS/ARCH")]
     pub(super) platform: Option<String>,
 
-    /// Write the result: `type=oci|docker|tar|local[,dest=PATH]`, PATH for a directory, `-` for a tar archive
-    /// on standard output; may be repeated
+    /// Write the result: `type=oci|docker|tar|local[,dest=PATH]`, `type=image|registry[,name=REF]`, PATH for a
+    /// directory, `-` for a tar archive on standard output; may be repeated
     #[arg(short, long = "output", value_name = "SPEC", allow_hyphen_values = true)]
     pub(super) outputs: Vec<String>,
+
+    /// Push the image under its names; short for `--output=type=registry`
+    #[arg(long)]
+    pub(super) push: bool,
 
     /// Print nothing but the ID of the image
     #[arg(short, long)]

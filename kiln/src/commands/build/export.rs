@@ -8,8 +8,9 @@ use std::time::SystemTime;
 
 use kiln_cache::{Compression as LayerCompression, ImageRecord};
 use kiln_image::export::{self, Destination as Place, ImageOptions, LocalOptions};
+use kiln_image::push::{Targets, push};
 use kiln_image::{Images, Reference};
-use kiln_solver::{Cancel, Layer};
+use kiln_solver::{Cancel, Digest, Layer};
 
 use super::output::{ArchiveDestination, Compression, Destination, ImageFormat, Output};
 use crate::error::{self, CliError};
@@ -44,6 +45,8 @@ impl Exporter<'_> {
         let name = match output {
             Output::Image { format: ImageFormat::Oci, .. } => "exporting to oci image format",
             Output::Image { format: ImageFormat::Docker, .. } => "exporting to docker image format",
+            Output::Named(named) if !named.is_pushed => return Ok(()),
+            Output::Named(_) => "pushing image",
             Output::Files(_) => "exporting to client directory",
             Output::Archive(_) => "exporting to client tarball",
         };
@@ -53,6 +56,13 @@ impl Exporter<'_> {
                     let manifest = self.write_image(image, *format, *compression, destination)?;
                     self.progress.note(group, &format!("exporting manifest {manifest} done"));
                     self.progress.note(group, &format!("exporting config {} done", image.id));
+                }
+                Output::Named(named) => {
+                    let names = if named.names.is_empty() { self.names } else { &named.names };
+                    let options =
+                        ImageOptions { names: names.to_vec(), compression: layer_compression(named.compression) };
+                    let manifest = self.push(image, &options, named.by_digest)?;
+                    self.progress.note(group, &format!("pushing manifest {manifest} done"));
                 }
                 Output::Files(directory) => {
                     // As Docker does: whoever builds owns the files.
@@ -76,13 +86,20 @@ impl Exporter<'_> {
         })
     }
 
+    fn push(&self, image: &ImageRecord, options: &ImageOptions, by_digest: bool) -> Result<Digest, CliError> {
+        let parcel = export::parcel(self.images, image, options, self.cancel).map_err(|error| image_error(&error))?;
+        let targets = Targets { names: options.names.clone(), by_digest };
+        push(self.images, &parcel, &targets, self.cancel).map_err(|error| image_error(&error))?;
+        parcel.digest().ok_or_else(|| CliError::bug("what was pushed has no manifest"))
+    }
+
     fn write_image(
         &self,
         image: &ImageRecord,
         format: ImageFormat,
         compression: Compression,
         destination: &Destination,
-    ) -> Result<kiln_solver::Digest, CliError> {
+    ) -> Result<Digest, CliError> {
         let options = ImageOptions { names: self.names.to_vec(), compression: layer_compression(compression) };
         let write = match format {
             ImageFormat::Oci => export::oci,
@@ -99,13 +116,13 @@ impl Exporter<'_> {
     }
 
     /// Lets the store list the image: under its names, or under its ID if it has none and goes nowhere else.
-    pub(super) fn name(&self, image: &ImageRecord, listed: bool) -> Result<(), CliError> {
+    pub(super) fn name(&self, image: &ImageRecord, names: &[Reference], listed: bool) -> Result<(), CliError> {
         let image = ImageRecord { tagged: SystemTime::now(), ..image.clone() };
         let id = image.id.to_string();
         self.progress.during("exporting to image", |group| {
             self.progress.note(group, &format!("writing image {id} done"));
             let tag = |name: &str| self.images.store().tag(name, &image).map_err(|error| store_error(&error));
-            for name in self.names {
+            for name in names {
                 tag(&name.to_string())?;
                 self.progress.note(group, &format!("naming to {name} done"));
             }

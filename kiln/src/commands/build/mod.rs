@@ -33,7 +33,7 @@ use kiln_executor::sources::Unpacked;
 use kiln_executor::{Context, Executor};
 use kiln_frontend::Build;
 use kiln_frontend::checks::KnownBases;
-use kiln_image::{Credentials, Dns, Images, Patience, Pull};
+use kiln_image::{Dns, Images, Pull};
 use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Cancel, Digest, Layer, Operation, Output, SolveError, Source, solve};
@@ -48,6 +48,7 @@ use crate::error::{self, CliError, Kind};
 use crate::failure;
 use crate::local::image_error;
 use crate::progress::{Progress, Steps};
+use crate::registry;
 use crate::session::{Session, store_error};
 use crate::signals::Interrupt;
 use crate::terminal;
@@ -157,7 +158,8 @@ struct Work {
 /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first works for a
 /// process of one thread alone.
 fn begin(request: &Request, environment: &Environment, progress: &Progress) -> Result<Work, CliError> {
-    let configuration = environment.configuration()?;
+    let mut configuration = environment.configuration()?;
+    request.trust_registries(&mut configuration);
     let session = Session::open(environment)?;
     if let Identity::UserSingle { why } = &session.identity
         && request.style.is_for_people()
@@ -172,13 +174,7 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
     let dns = configuration.dns.clone();
-    let images = Images::new(kiln_image::Settings {
-        store: session.store.clone(),
-        configuration,
-        credentials: Credentials::from_files(environment.credentials.iter().cloned()),
-        patience: Patience::default(),
-        cancel: cancel.clone(),
-    });
+    let images = registry::images(&session, configuration, environment, progress, &cancel);
     Ok(Work { session, scratch, images: Arc::new(images), dns, cancel, interrupt, unpacked: None })
 }
 
@@ -468,12 +464,14 @@ impl Builder<'_> {
             cancel: &work.cancel,
             names: &request.tags,
         };
-        for output in &request.outputs {
-            exporter.write(&image, layers, output)?;
+        let (pushed, written): (Vec<_>, _) = request.outputs.iter().partition(|output| output.is_pushed());
+        written.into_iter().try_for_each(|output| exporter.write(&image, layers, output))?;
+        // A registry that is away today does not cost the image its name.
+        let (names, is_listed) = request.stored_names();
+        if is_listed || !names.is_empty() {
+            exporter.name(&image, &names, is_listed)?;
         }
-        if request.outputs.is_empty() || !request.tags.is_empty() {
-            exporter.name(&image, request.tags.is_empty())?;
-        }
+        pushed.into_iter().try_for_each(|output| exporter.write(&image, layers, output))?;
         if let Some(path) = &request.iidfile {
             std::fs::write(path, image.id.to_string()).map_err(|error| error::io("write", path, &error))?;
         }

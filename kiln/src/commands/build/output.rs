@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use kiln_image::Reference;
+
+use super::request::parse_tag;
 use crate::error::CliError;
 
 /// One thing to write when the build has succeeded.
@@ -16,10 +19,29 @@ pub(crate) enum Output {
         /// Where to.
         destination: Destination,
     },
+    /// The image in the store, in registries, or both.
+    Named(Named),
     /// The files of the final stage, in this directory.
     Files(PathBuf),
     /// The files of the final stage as one tar archive.
     Archive(ArchiveDestination),
+}
+
+/// An image that gets names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The names, where they are not those of `--tag`.
+    pub(crate) names: Vec<Reference>,
+    /// Whether it is pushed.
+    pub(crate) is_pushed: bool,
+    /// Whether the registries give it no tags.
+    pub(crate) by_digest: bool,
+    /// Whether those registries need not prove who they are.
+    pub(crate) is_insecure: bool,
+    /// Whether the store gets the names, too.
+    pub(crate) is_stored: bool,
+    /// How its layers are compressed where it is pushed.
+    pub(crate) compression: Compression,
 }
 
 /// A format of images.
@@ -52,9 +74,10 @@ pub(crate) enum ArchiveDestination {
 }
 
 /// How layers are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Compression {
     /// As they are at hand, gzip where they are not compressed yet.
+    #[default]
     Any,
     /// Not at all.
     Uncompressed,
@@ -68,6 +91,11 @@ impl Output {
     /// Whether it goes to standard output.
     pub(crate) fn is_stdout(&self) -> bool {
         matches!(self, Self::Image { destination: Destination::Stdout, .. } | Self::Archive(ArchiveDestination::Stdout))
+    }
+
+    /// Whether it goes to a registry.
+    pub(crate) fn is_pushed(&self) -> bool {
+        matches!(self, Self::Named(named) if named.is_pushed)
     }
 
     /// Parses the value of one `--output`.
@@ -86,6 +114,10 @@ struct Attributes {
     tar: Option<bool>,
     compression: Option<String>,
     level: Option<u8>,
+    names: Vec<Reference>,
+    push: Option<bool>,
+    by_digest: Option<bool>,
+    insecure: Option<bool>,
 }
 
 impl Attributes {
@@ -115,6 +147,14 @@ impl Attributes {
             "type" => self.kind = value.to_owned(),
             "dest" => self.dest = Some(value.to_owned()),
             "tar" => self.tar = Some(boolean(key, value)?),
+            "name" => {
+                let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+                let parse = |name| parse_tag(name).map_err(|error| CliError::usage(error.message));
+                self.names = names.map(parse).collect::<Result<_, _>>()?;
+            }
+            "push" => self.push = Some(boolean(key, value)?),
+            "push-by-digest" => self.by_digest = Some(boolean(key, value)?),
+            "registry.insecure" => self.insecure = Some(boolean(key, value)?),
             "compression" => self.compression = Some(value.to_owned()),
             "compression-level" => {
                 let level = value.parse().map_err(|_| CliError::usage(format!("`{value}` is not a level")))?;
@@ -135,15 +175,14 @@ impl Attributes {
             "oci" => ImageFormat::Oci,
             "docker" => ImageFormat::Docker,
             "local" | "tar" => return self.files(),
+            "image" | "registry" => return self.named(),
             "" => return Err(CliError::usage("`type` is missing")),
-            kind @ ("image" | "registry") => {
-                return Err(CliError::usage(format!("type `{kind}` is not supported in this version"))
-                    .hint("name the image with `--tag`; `skopeo copy` pushes what `type=oci` writes"));
-            }
             kind => {
-                return Err(CliError::usage(format!("unknown type `{kind}`: expected oci, docker, tar or local")));
+                let known = "image, registry, oci, docker, tar or local";
+                return Err(CliError::usage(format!("unknown type `{kind}`: expected {known}")));
             }
         };
+        self.has_no_registry()?;
         let compression = self.compression(format)?;
         let destination = match (self.dest, self.tar) {
             (None, Some(false)) => return Err(CliError::usage("`tar=false` needs `dest=DIRECTORY`")),
@@ -157,7 +196,41 @@ impl Attributes {
         Ok(Output::Image { format, compression, destination })
     }
 
+    fn named(self) -> Result<Output, CliError> {
+        let kind = &self.kind;
+        if self.dest.is_some() || self.tar.is_some() {
+            return Err(CliError::usage(format!("type `{kind}` has no `dest` and no `tar`")));
+        }
+        let is_registry = kind == "registry";
+        if is_registry && self.push == Some(false) {
+            return Err(CliError::usage("type `registry` is always pushed: `push=false` is for type `image`"));
+        }
+        let is_pushed = is_registry || self.push == Some(true);
+        let (by_digest, is_insecure) = (self.by_digest == Some(true), self.insecure == Some(true));
+        if !is_pushed && (by_digest || is_insecure) {
+            return Err(CliError::usage("`push-by-digest` and `registry.insecure` need `push=true`"));
+        }
+        let compression = self.compression(ImageFormat::Oci)?;
+        let (names, is_stored) = (self.names, !is_registry);
+        Ok(Output::Named(Named { names, is_pushed, by_digest, is_insecure, is_stored, compression }))
+    }
+
+    /// Refuses what is for registries alone.
+    fn has_no_registry(&self) -> Result<(), CliError> {
+        let given = [
+            ("name", !self.names.is_empty()),
+            ("push", self.push.is_some()),
+            ("push-by-digest", self.by_digest.is_some()),
+            ("registry.insecure", self.insecure.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(CliError::usage(format!("`{key}` is for the types `image` and `registry`"))),
+            None => Ok(()),
+        }
+    }
+
     fn files(self) -> Result<Output, CliError> {
+        self.has_no_registry()?;
         let kind = &self.kind;
         if self.tar.is_some() || self.compression.is_some() || self.level.is_some() {
             return Err(CliError::usage(format!("type `{kind}` takes `dest` alone")));
@@ -208,7 +281,8 @@ fn boolean(key: &str, value: &str) -> Result<bool, CliError> {
     }
 }
 
-/// Splits one line of comma-separated values; a field in double quotes may contain commas, and `""` for `"`.
+/// Splits one line of comma-separated values; a field in double quotes may contain commas, and `""` for `"`. Outside
+/// quotes `\\,` is a comma, too.
 pub(super) fn split_fields(text: &str) -> Result<Vec<String>, CliError> {
     let mut fields = vec![String::new()];
     let mut letters = text.chars().peekable();
@@ -216,6 +290,7 @@ pub(super) fn split_fields(text: &str) -> Result<Vec<String>, CliError> {
         let Some(field) = fields.last_mut() else { break };
         match letter {
             ',' => fields.push(String::new()),
+            '\\' if letters.next_if_eq(&',').is_some() => field.push(','),
             '"' if field.is_empty() => loop {
                 match letters.next() {
                     Some('"') if letters.next_if_eq(&'"').is_some() => field.push('"'),
@@ -265,13 +340,43 @@ mod tests {
     }
 
     #[test]
+    fn names_and_registries_are_understood() {
+        let name = |text: &str| Reference::parse(text).unwrap();
+        let stored = Named { is_stored: true, ..Named::default() };
+        let pushed = Named { is_pushed: true, ..Named::default() };
+        let cases = [
+            ("type=image", stored.clone()),
+            ("type=image,push=true", Named { is_pushed: true, ..stored.clone() }),
+            ("type=image,name=a\\,b:1", Named { names: vec![name("a"), name("b:1")], ..stored.clone() }),
+            ("type=registry", pushed.clone()),
+            (
+                "type=registry,\"name=r.example/a,r.example/b\",push-by-digest=true,registry.insecure=true",
+                Named {
+                    names: vec![name("r.example/a"), name("r.example/b")],
+                    by_digest: true,
+                    is_insecure: true,
+                    ..pushed.clone()
+                },
+            ),
+            ("type=registry,compression=zstd", Named { compression: Compression::Zstd(None), ..pushed }),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Output::parse(text).unwrap(), Output::Named(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_written_is_an_error() {
         let cases = [
             ("", "the destination is empty"),
             ("type=", "`type` is missing"),
             ("dest=a,x", "`x` is not of the form `key=value`"),
-            ("type=squashfs", "unknown type `squashfs`: expected oci, docker, tar or local"),
-            ("type=registry", "type `registry` is not supported in this version"),
+            ("type=squashfs", "unknown type `squashfs`: expected image, registry, oci, docker, tar or local"),
+            ("type=registry,push=false", "type `registry` is always pushed: `push=false` is for type `image`"),
+            ("type=registry,dest=x", "type `registry` has no `dest` and no `tar`"),
+            ("type=image,push-by-digest=true", "`push-by-digest` and `registry.insecure` need `push=true`"),
+            ("type=image,name=A", "invalid image reference `A`: the repository name must be lower-case: `library/A`"),
+            ("type=oci,push=true", "`push` is for the types `image` and `registry`"),
             ("type=local", "type `local` needs `dest=DIRECTORY`"),
             ("type=local,dest=-", "type `local` needs `dest=DIRECTORY`"),
             ("type=local,dest=", "`dest` is empty"),

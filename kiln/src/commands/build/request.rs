@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_frontend::NoCache;
-use kiln_image::Reference;
+use kiln_image::{Configuration, Reference};
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
 use super::args::{Args, OnError, ProgressStyle};
 use super::call::{Call, Method};
 use super::explain::Form;
-use super::output::Output;
+use super::output::{Named, Output};
 use super::remote::RemoteContext;
 use super::run::RunRequest;
 use super::sources;
@@ -113,7 +113,12 @@ impl Request {
         environment: &Environment,
         variable: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, CliError> {
-        let outputs = parse_all(&args.outputs, Output::parse)?;
+        let tags = parse_all(&args.tags, parse_tag)?;
+        let mut outputs = parse_all(&args.outputs, Output::parse)?;
+        if args.push {
+            push(&mut outputs);
+        }
+        check_names(&outputs, &tags)?;
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {
             return Err(CliError::usage("only one `--output` can go to standard output"));
@@ -152,7 +157,7 @@ impl Request {
             file: args.file,
             context,
             remote_context,
-            tags: parse_all(&args.tags, parse_tag)?,
+            tags,
             target: args.target.filter(|target| !target.is_empty()),
             build_args,
             labels: args.labels.iter().map(|text| parse_label(text)).collect::<Result<_, _>>()?,
@@ -179,6 +184,53 @@ impl Request {
             None => sources::ignore_for(&self.dockerfile, &self.context),
         }
     }
+
+    /// The names that the store gives the image, and whether it lists it under its ID: where it has no name and goes
+    /// nowhere else.
+    pub(super) fn stored_names(&self) -> (Vec<Reference>, bool) {
+        let named = |output: &Output| match output {
+            Output::Named(named) if named.is_stored => Some(named.names.clone()),
+            _ => None,
+        };
+        let outputs: Vec<Vec<Reference>> = self.outputs.iter().filter_map(named).collect();
+        let is_stored = self.outputs.is_empty() || !outputs.is_empty();
+        let names: Vec<Reference> = self.tags.iter().cloned().chain(outputs.into_iter().flatten()).collect();
+        let is_listed = is_stored && names.is_empty();
+        (names, is_listed)
+    }
+
+    /// Lets registries that an output is pushed to do without proof of who they are, where that is asked for.
+    pub(super) fn trust_registries(&self, configuration: &mut Configuration) {
+        for output in &self.outputs {
+            let Output::Named(Named { names, is_insecure: true, .. }) = output else { continue };
+            for name in if names.is_empty() { &self.tags } else { names } {
+                configuration.trust(&name.registry);
+            }
+        }
+    }
+}
+
+/// What `--push` means beside these outputs: images among them are pushed, or else the result is.
+fn push(outputs: &mut Vec<Output>) {
+    let mut found = false;
+    for output in outputs.iter_mut() {
+        if let Output::Named(named) = output {
+            (named.is_pushed, found) = (true, true);
+        }
+    }
+    if !found {
+        outputs.push(Output::Named(Named { is_pushed: true, ..Named::default() }));
+    }
+}
+
+fn check_names(outputs: &[Output], tags: &[Reference]) -> Result<(), CliError> {
+    let nameless =
+        |output: &Output| matches!(output, Output::Named(named) if named.is_pushed && named.names.is_empty());
+    if tags.is_empty() && outputs.iter().any(nameless) {
+        return Err(CliError::usage("an image that is pushed needs a name")
+            .hint("give it one with `--tag`, or with `name=` of `--output`"));
+    }
+    Ok(())
 }
 
 fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
@@ -328,6 +380,33 @@ mod tests {
 
     fn message(words: &[&str]) -> String {
         request(words).unwrap_err().message
+    }
+
+    #[test]
+    fn what_is_pushed_has_a_name() {
+        let pushed = |words: &[&str]| {
+            let outputs = request(words).unwrap().outputs.into_iter();
+            outputs.filter(|output| matches!(output, Output::Named(named) if named.is_pushed)).count()
+        };
+        assert_eq!(pushed(&["/", "--push", "-t", "a"]), 1);
+        assert_eq!(pushed(&["/", "--push", "-t", "a", "-o", "out"]), 1);
+        assert_eq!(pushed(&["/", "--push", "-o", "type=image,name=a"]), 1);
+        assert_eq!(pushed(&["/", "-o", "type=image", "-t", "a"]), 0);
+        assert!(message(&["/", "--push"]).contains("needs a name"));
+        assert!(message(&["/", "-o", "type=registry"]).contains("needs a name"));
+    }
+
+    #[test]
+    fn the_store_names_what_it_is_to_keep() {
+        let stored = |words: &[&str]| {
+            let (names, is_listed) = request(words).unwrap().stored_names();
+            (names.iter().map(Reference::familiar).collect::<Vec<_>>().join(" "), is_listed)
+        };
+        assert_eq!(stored(&["/"]), (String::new(), true));
+        assert_eq!(stored(&["/", "-o", "out"]), (String::new(), false));
+        assert_eq!(stored(&["/", "-o", "type=image"]), (String::new(), true));
+        assert_eq!(stored(&["/", "-t", "a", "-o", "type=image,name=b"]), ("a:latest b:latest".to_owned(), false));
+        assert_eq!(stored(&["/", "-o", "type=registry,name=b"]), (String::new(), false));
     }
 
     #[test]

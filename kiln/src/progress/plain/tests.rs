@@ -213,3 +213,19 @@ fn progress_bars_are_shown_now_and_then() {
     #1 DONE 20.1s
     ");
 }
+
+#[test]
+fn transfers_are_told_of_now_and_then() {
+    let mut told = Told::new();
+    let group = told.start(Duration::ZERO, "pushing a layer");
+    for second in 0..12 {
+        told.plain.advance(Duration::from_secs(second), group, second * 1_000_000, 12_000_000);
+    }
+    told.plain.end(Duration::from_secs(12), group, &End::Done);
+    insta::assert_snapshot!(told.plain.take(), @r"
+    #1 pushing a layer
+    #1 5MB / 12MB
+    #1 10MB / 12MB
+    #1 DONE 12.0s
+    ");
+}

@@ -1,4 +1,6 @@
-//! A tiny HTTP server that answers as a test wants, faults included.
+//! A tiny HTTP server that answers as a test wants, faults included, and a registry made of it.
+
+mod hub;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,6 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
+pub(crate) use hub::{Fault, Hub};
+
 /// What a client asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -20,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) target: String,
     /// Names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What the server answers.
@@ -31,6 +35,7 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     cut: Option<usize>,
     silent: bool,
+    hung_up: bool,
 }
 
 pub(crate) struct Server {
@@ -73,6 +78,11 @@ impl Reply {
         Self { cut: Some(bytes), ..self }
     }
 
+    /// Ends the connection without a word.
+    pub(crate) fn hung_up() -> Self {
+        Self { hung_up: true, ..Self::default() }
+    }
+
     /// Keeps the connection open and says nothing at all.
     pub(crate) fn silent() -> Self {
         Self { silent: true, ..Self::default() }
@@ -81,29 +91,37 @@ impl Reply {
 
 impl Server {
     pub(crate) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::launch(None, answer)
+        Self::launch(None, |_, _| usize::MAX, answer)
+    }
+
+    /// A registry.
+    pub(crate) fn hub(hub: &Arc<Hub>) -> Self {
+        let (hub, reading) = (hub.clone(), hub.clone());
+        Self::launch(None, move |method, target| reading.most(method, target), move |asked| hub.answer(asked))
     }
 
     /// Speaks TLS, and asks its clients for a certificate if told so.
     pub(crate) fn start_tls(ask_client: bool, answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::launch(Some(Arc::new(server_tls(ask_client))), answer)
+        Self::launch(Some(Arc::new(server_tls(ask_client))), |_, _| usize::MAX, answer)
     }
 
     fn launch(
         tls: Option<Arc<rustls::ServerConfig>>,
+        most: impl Fn(&str, &str) -> usize + Send + Sync + 'static,
         answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let stopped = Arc::new(AtomicBool::new(false));
-        let (answer, log, stop) = (Arc::new(answer), asked.clone(), stopped.clone());
+        let (most, answer, log, stop) = (Arc::new(most), Arc::new(answer), asked.clone(), stopped.clone());
         let serve = move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (answer, log, stop, tls) = (answer.clone(), log.clone(), stop.clone(), tls.clone());
+                let (most, answer, log) = (most.clone(), answer.clone(), log.clone());
+                let (stop, tls) = (stop.clone(), tls.clone());
                 std::thread::spawn(move || {
                     let stream = stream.unwrap();
                     let mut stream: Box<dyn Stream> = match tls {
@@ -113,7 +131,7 @@ impl Server {
                             Box::new(rustls::StreamOwned::new(connection, stream))
                         }
                     };
-                    converse(&mut *stream, &*answer, &log, &stop);
+                    converse(&mut *stream, &*most, &*answer, &log, &stop);
                 });
             }
         };
@@ -172,14 +190,23 @@ fn server_tls(ask_client: bool) -> rustls::ServerConfig {
     builder.with_single_cert(vec![certificate("server.pem")], key).unwrap()
 }
 
-fn converse(stream: &mut dyn Stream, answer: &dyn Fn(&Asked) -> Reply, log: &Mutex<Vec<Asked>>, stop: &AtomicBool) {
-    let Some(asked) = read(stream) else {
+fn converse(
+    stream: &mut dyn Stream,
+    most: &dyn Fn(&str, &str) -> usize,
+    answer: &dyn Fn(&Asked) -> Reply,
+    log: &Mutex<Vec<Asked>>,
+    stop: &AtomicBool,
+) {
+    let Some(asked) = read(stream, most) else {
         return;
     };
     log.lock().unwrap().push(asked.clone());
     let reply = answer(&asked);
     while reply.silent && !stop.load(Ordering::SeqCst) {
         std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    if reply.hung_up {
+        return;
     }
     let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", reply.status);
     head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
@@ -195,7 +222,7 @@ fn converse(stream: &mut dyn Stream, answer: &dyn Fn(&Asked) -> Reply, log: &Mut
         .and_then(|()| stream.flush());
 }
 
-fn read(stream: &mut dyn Stream) -> Option<Asked> {
+fn read(stream: &mut dyn Stream, most: &dyn Fn(&str, &str) -> usize) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();
@@ -210,7 +237,7 @@ fn read(stream: &mut dyn Stream) -> Option<Asked> {
         headers.insert(name.to_lowercase(), value.to_owned());
     }
     let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
+    let mut body = vec![0; length.min(most(&method, &target))];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { method, target, headers, body: String::from_utf8(body).ok()? })
+    Some(Asked { method, target, headers, body })
 }

@@ -1,0 +1,148 @@
+//! Images on their way to registries, and who may send them.
+
+use std::process::Command;
+
+use kiln_tests::registry::{Registry, tls_file};
+use kiln_tests::{Outcome, Project, World, command};
+
+/// A project of one file on busybox.
+fn app(world: &World, content: &str) -> Project {
+    world.project(&[("Dockerfile", "FROM busybox\nCOPY file /file\nCMD [\"cat\", \"/file\"]\n"), ("file", content)])
+}
+
+/// What `docker push` ends with for a tag.
+fn digest(outcome: &Outcome) -> String {
+    let text = outcome.stdout_text();
+    let (_, rest) = text.split_once("digest: ").expect("a digest on stdout");
+    rest.split(' ').next().unwrap().to_owned()
+}
+
+fn skopeo(args: &[&str]) -> String {
+    command::run(Command::new("skopeo").args(["--insecure-policy"]).args(args))
+}
+
+/// How often a text stands in another.
+fn count(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+#[test]
+fn what_is_pushed_others_can_read() {
+    let world = World::new();
+    let registry = Registry::start();
+    let name = format!("{}/team/app", registry.address);
+    let project = app(&world, "hello");
+    world.build(&project).args(["-t", &format!("{name}:1"), "-t", &format!("{name}:2")]).succeeds();
+    let outcome = world.kiln(["push", &format!("{name}:1"), &format!("{name}:2")]).succeeds();
+    assert_eq!(registry.digest("team/app:1"), digest(&outcome));
+    assert_eq!(registry.digest("team/app:2"), digest(&outcome));
+    // Read by skopeo, in the formats that it knows.
+    let source = format!("docker://{name}:1");
+    for (number, format) in ["oci", "v2s2"].iter().enumerate() {
+        let target = format!("dir:{}/copy{number}", world.path().display());
+        skopeo(&["copy", "--quiet", "--src-tls-verify=false", "--format", format, &source, &target]);
+    }
+    // Nothing is sent twice.
+    let again = world.kiln(["push", &format!("{name}:1")]).succeeds();
+    assert_eq!(digest(&again), digest(&outcome));
+    assert_eq!(count(&again.stderr, "already there"), 3, "{again}");
+    assert_eq!(world.kiln(["push", "-q", &format!("{name}:1")]).succeeds().stdout_text(), format!("{name}:1\n"));
+    // And kiln builds on it.
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", &format!("FROM {name}:1\nRUN cat /file > /copy\n"))]);
+    assert_eq!(world.tree(&project).text("copy"), "hello");
+}
+
+#[test]
+fn a_build_can_push() {
+    let world = World::new();
+    let registry = Registry::start();
+    let (host, project) = (&registry.address, app(&world, "x"));
+    world.build(&project).args(["--push", "-t", &format!("{host}/app:1")]).succeeds();
+    world.build(&project).args(["-o", &format!("type=registry,\"name={host}/app:2,{host}/other:2\"")]).succeeds();
+    world.build(&project).args(["-o", &format!("type=image,name={host}/app:3,push=true")]).succeeds();
+    let first = registry.digest("app:1");
+    for name in ["app:2", "app:3", "other:2"] {
+        assert_eq!(registry.digest(name), first, "{name}");
+    }
+    let by_digest = format!("type=image,name={host}/nameless,push=true,push-by-digest=true");
+    world.build(&project).args(["-o", &by_digest]).succeeds();
+    let nameless = format!("docker://{host}/nameless");
+    skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("{nameless}@{first}")]);
+    let latest = command::output(Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &nameless]));
+    assert!(!latest.status.success(), "{latest:?}");
+    let listed = world.kiln(["images"]).succeeds().stdout_text();
+    assert!(listed.contains("nameless") && !listed.contains("other"), "{listed}");
+    world.build(&project).arg("--push").fails_with(2).says("needs a name");
+    world.kiln(["push", &format!("{host}/absent")]).fails().says_one_error().says("no image");
+}
+
+#[test]
+fn a_base_of_the_same_registry_is_mounted() {
+    let world = World::new();
+    let host = &world.registry().address;
+    world.configure(&format!("[registry.\"{host}\"]\nhttp = true\n"));
+    let dockerfile = format!("FROM {host}/library/busybox\nCOPY Dockerfile /\n");
+    let project = world.project(&[("Dockerfile", &dockerfile)]);
+    let name = format!("{host}/mounting/app:1");
+    let outcome = world.build(&project).args(["--push", "-t", &name]).succeeds();
+    outcome.says("mounted from library/busybox");
+    assert!(world.registry().digest("mounting/app:1").starts_with("sha256:"));
+}
+
+#[test]
+fn a_registry_that_takes_nothing_says_so() {
+    let world = World::new();
+    let registry = Registry::start().read_only();
+    let project = app(&world, "x");
+    let name = format!("{}/app:1", registry.address);
+    let outcome = world.build(&project).args(["--push", "-t", &name]).fails();
+    outcome.says_one_error().says("405").says(&registry.address);
+}
+
+#[test]
+fn tls_needs_an_authority_that_is_known() {
+    let world = World::new();
+    let registry = Registry::start_with_tls();
+    let host = &registry.address;
+    let mirror = format!("[registry.\"docker.io\"]\nmirrors = [\"{0}\"]\n\n", world.registry().address);
+    world.configure(&format!("{mirror}[registry.\"{host}\"]\nhttp = false\n"));
+    let (project, name) = (app(&world, "x"), format!("{host}/app:1"));
+    world.build(&project).args(["--push", "-t", &name]).fails().says_one_error().says("UnknownIssuer");
+    world.configure(&format!("{mirror}[registry.\"{host}\"]\nca = [{:?}]\n", tls_file("ca.pem")));
+    world.kiln(["push", &name]).succeeds();
+    world.configure(&format!("{mirror}[registry.\"{host}\"]\nhttp = false\n"));
+    world.build(&project).args(["-o", &format!("type=registry,name={name},registry.insecure=true")]).succeeds();
+}
+
+#[test]
+fn a_login_is_checked_kept_and_forgotten() {
+    let world = World::new();
+    let registry = Registry::start_with_password();
+    let host = &registry.address;
+    let (project, name) = (app(&world, "x"), format!("{host}/app:1"));
+    world.build(&project).args(["-t", &name]).succeeds();
+    world.kiln(["push", &name]).fails().says_one_error().says(&format!("kiln login {host}"));
+    let password = world.path().join("password");
+    std::fs::write(&password, "wrong-hunter2\n").unwrap();
+    let login = || world.kiln(["login", "-u", "kiln", "--password-stdin", host]).input(&password);
+    let config = world.home().join(".docker/config.json");
+    login().fails().says_one_error().says("401").does_not_say("hunter2");
+    assert!(!config.exists());
+    std::fs::write(&password, "secret\n").unwrap();
+    let outcome = login().succeeds();
+    outcome.says_on_stdout("Login Succeeded").says("not encrypted");
+    assert!(!outcome.stderr.contains("secret") && !outcome.stdout_text().contains("secret"), "{outcome}");
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    assert_eq!(kept["auths"][host]["auth"], "a2lsbjpzZWNyZXQ=");
+    world.kiln(["login", host]).succeeds().says_on_stdout("Login Succeeded");
+    world.kiln(["push", &name]).succeeds();
+    assert!(registry.digest("app:1").starts_with("sha256:"));
+    world.kiln(["logout", host]).succeeds().says_on_stdout("Removing login credentials");
+    world.kiln(["logout", host]).succeeds().says_on_stdout("Not logged in");
+    world.kiln(["push", &name]).fails().says("401");
+    world.kiln(["login", host]).fails_with(2).says("--password-stdin");
+    let outcome = world.kiln(["login", "-u", "kiln", "-p", "hunter2", host]).fails_with(2);
+    outcome.says("--password-stdin").does_not_say("hunter2");
+    world.kiln(["login", "-u", "kiln", "--password=hunter2", host]).fails_with(2).does_not_say("hunter2");
+}
