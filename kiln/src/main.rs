@@ -11,6 +11,7 @@ mod human;
 mod local;
 mod progress;
 mod prompt;
+mod reasons;
 mod registry;
 mod session;
 mod signals;

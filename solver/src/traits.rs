@@ -242,6 +242,9 @@ pub trait Observer: Sync {
     /// Why a step ran; or, where it was found by content or by observation, what made no difference. Comes before
     /// the end of the step.
     fn explained(&self, _id: StepId, _reasons: &[Reason]) {}
+    /// What a step comes to, made now or found in the cache; nothing is told of steps that were not needed. Comes
+    /// before the end of the step.
+    fn produced(&self, _id: StepId, _outputs: &[Output]) {}
     /// A step printed these bytes, whole lines or not.
     fn log(&self, _id: StepId, _stream: LogStream, _bytes: &[u8]) {}
     /// A step ran and succeeded.

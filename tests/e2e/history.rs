@@ -135,3 +135,79 @@ fn the_history_is_bounded() {
     world.configure(&format!("{registry}\n[history]\nmax-age = \"soon\"\n"));
     world.build(&project).fails().says("max-age");
 }
+
+/// The reasons of the step whose name has this in it, as messages.
+fn reasons(steps: &serde_json::Value, name: &str) -> Vec<String> {
+    let steps = steps.as_array().unwrap();
+    let step = steps.iter().find(|step| step["Name"].as_str().unwrap().contains(name)).expect(name);
+    let reasons = step["Reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    reasons.iter().map(|reason| reason["Message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn why_steps_ran_is_kept_and_builds_are_compared() {
+    let world = World::new();
+    world.kiln(["history", "diff"]).fails().says("no build in the history yet");
+    let text = "FROM busybox AS args\nARG V=1\nRUN --network=none echo $V > /version\nFROM busybox\nCOPY a /app/\n\
+                RUN --network=none cat /app/a > /out\nCOPY --from=args /version /\n";
+    let project = world.project(&[("Dockerfile", text), ("a", "1\n")]);
+    world.build(&project).succeeds();
+    world.kiln(["history", "diff"]).fails().says("no earlier build like");
+    // Another build in between is not what the next one is compared with.
+    let other = world.project(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    world.build(&other).succeeds();
+    project.write("a", "2\n");
+    project.write("Dockerfile", &format!("{text}RUN --network=none true\n"));
+    world.build(&project).args(["--build-arg", "V=2", "-t", "app"]).succeeds();
+
+    let first = inspect(&world, "^2");
+    assert_eq!(reasons(&first["Steps"], "RUN --network=none cat"), ["never built here"]);
+    let last = inspect(&world, "^0");
+    assert_eq!(reasons(&last["Steps"], "echo 2"), ["`variable V`: 1 → 2"]);
+    assert_eq!(step(&last, "COPY a"), ("done".into(), "".into()));
+    let edit = "`/app/a`: content 4355a46b19d3 → content 53c234e5e847";
+    assert_eq!(reasons(&last["Steps"], "COPY a"), [edit]);
+    let looked_at = format!("{edit}, which this step looked at");
+    assert_eq!(reasons(&last["Steps"], "cat /app/a"), [&*looked_at]);
+    world.kiln(["history", "inspect"]).succeeds().says_on_stdout(&looked_at);
+
+    for args in [&["history", "diff", "--format=json"][..], &["history", "diff", "--format=json", "^2", "^0"]] {
+        let text = world.kiln(args).succeeds().stdout_text();
+        let diff: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&diff["Was"]["Ref"], &diff["Is"]["Ref"]), (&first["Ref"], &last["Ref"]));
+        let changes = diff["Changes"].as_array().unwrap().iter().map(|change| change["Name"].as_str().unwrap());
+        assert_eq!(changes.collect::<Vec<_>>(), ["Image", "Tags", "Build arg V"]);
+        assert!(diff["Dockerfile"].as_str().unwrap().contains("\n+RUN --network=none true\n"));
+        assert_eq!(reasons(&diff["Steps"], "cat /app/a"), [&*looked_at]);
+        let copied =
+            diff["Steps"].as_array().unwrap().iter().find(|step| step["Name"].as_str().unwrap().contains("COPY a"));
+        let layer = |which: &str| copied.unwrap()[which]["Layer"].as_str().unwrap().to_owned();
+        assert!(layer("Was").starts_with("sha256:") && layer("Was") != layer("Is"));
+        let added = diff["Steps"].as_array().unwrap().iter().filter(|step| step["Change"] == "added");
+        let added: Vec<&str> = added.map(|step| step["Name"].as_str().unwrap()).collect();
+        assert!(added.len() == 1 && added[0].contains("RUN --network=none true"), "{added:?}");
+    }
+    let pretty = world.kiln(["history", "diff"]).succeeds();
+    pretty.says_on_stdout(&looked_at).says_on_stdout("  +RUN --network=none true");
+    world.build(&project).args(["--build-arg", "V=2", "-t", "app"]).succeeds().all_cached();
+    world.kiln(["history", "diff", "^1", "^1"]).succeeds().says_on_stdout("WAS");
+    world.kiln(["history", "diff", "^1", "nothing"]).fails().says("no build");
+    world.kiln(["history", "diff", "^1", "^1", "^1"]).fails_with(2);
+}
+
+/// What a hit did not mind is kept, too, and so is why commands could not be observed.
+#[test]
+fn what_hits_ignored_is_kept() {
+    let world = World::new();
+    let text = "FROM busybox\nCOPY . /app\nRUN --network=none cat /app/read > /out\n";
+    let project = world.project(&[("Dockerfile", text), ("read", "1"), ("other", "1")]);
+    world.build(&project).succeeds();
+    project.write("other", "2");
+    world.build(&project).succeeds();
+    let build = inspect(&world, "^0");
+    assert_eq!(step(&build, "RUN"), ("cached".into(), "observations".into()));
+    assert_eq!(reasons(&build["Steps"], "RUN").len(), 1);
+    world.kiln(["history", "inspect"]).succeeds().says_on_stdout("although `/app/other`: content ");
+    world.build(&project).args(["--trace=off", "--no-cache"]).succeeds();
+    assert_eq!(reasons(&inspect(&world, "^0")["Steps"], "RUN"), ["the cache was not to be used"]);
+}

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kiln_solver::LogStream;
+use kiln_solver::{Digest, LogStream, Reason};
 use serde::{Deserialize, Serialize};
 
 use super::log::{Chunk, LogReader};
-use super::{BuildCommand, BuildEnd, StepEnd, StepTitle};
+use super::{BuildCommand, BuildEnd, DockerfileText, StepEnd, StepTitle, reason};
 use crate::{Store, StoreError};
 
 /// One thing that happens to a step.
@@ -32,6 +32,19 @@ pub(super) enum Line {
     Build { version: u32, time: i64, command: BuildCommand },
     /// A step begins. Steps are numbered from 0 in this order.
     Start { step: usize, time: u64, title: StepTitle },
+    /// The Dockerfile was read.
+    Dockerfile { time: u64, dockerfile: DockerfileText },
+    /// Commands could not be observed.
+    Untraced { time: u64, why: String },
+    /// Why a step ran, or what made no difference to it.
+    Why {
+        step: usize,
+        time: u64,
+        #[serde(with = "reason")]
+        reasons: Vec<Reason>,
+    },
+    /// What a step comes to: its topmost layer.
+    Made { step: usize, time: u64, layer: Digest },
     /// Something to say about a step.
     Note { step: usize, time: u64, note: String },
     /// A step ends.
@@ -44,12 +57,18 @@ pub(super) enum Line {
 pub(super) const VERSION: u32 = 1;
 
 impl Line {
-    fn time(&self) -> u64 {
+    /// When it happened.
+    pub(super) fn time(&self) -> u64 {
         match self {
             Self::Build { .. } => 0,
-            Self::Start { time, .. } | Self::Note { time, .. } | Self::Stop { time, .. } | Self::End { time, .. } => {
-                *time
-            }
+            Self::Dockerfile { time, .. }
+            | Self::Untraced { time, .. }
+            | Self::Start { time, .. }
+            | Self::Why { time, .. }
+            | Self::Made { time, .. }
+            | Self::Note { time, .. }
+            | Self::Stop { time, .. }
+            | Self::End { time, .. } => *time,
         }
     }
 }
@@ -106,7 +125,8 @@ impl Events {
             let Some(line) = self.lines.next() else { return Ok(None) };
             let time = Duration::from_nanos(line.time());
             let (step, event) = match line {
-                Line::Build { .. } | Line::End { .. } => continue,
+                Line::Build { .. } | Line::Dockerfile { .. } | Line::Untraced { .. } | Line::End { .. } => continue,
+                Line::Why { .. } | Line::Made { .. } => continue,
                 Line::Start { step, title, .. } => (step, Event::Start(title)),
                 Line::Note { step, note, .. } => (step, Event::Note(note)),
                 Line::Stop { step, end, .. } => (step, Event::End(end)),

@@ -17,6 +17,7 @@ mod events;
 mod log;
 mod prune;
 mod read;
+mod reason;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::{Digest, Hit};
+use kiln_solver::{Digest, Hit, Reason};
 use serde::{Deserialize, Serialize};
 
 pub use events::{Event, Events};
@@ -143,8 +144,32 @@ pub struct BuildRecord {
     pub status: BuildStatus,
     /// How long it took; of one without an end, to the last thing that is known of it.
     pub duration: Duration,
+    /// What its Dockerfile said, where it was read.
+    pub dockerfile: Option<DockerfileText>,
+    /// Why its commands could not be observed, where they could not.
+    pub untraced: Option<String>,
     /// Its steps, in the order in which they appeared.
     pub steps: Vec<StepRecord>,
+}
+
+/// A Dockerfile as a build read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerfileText {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it said; absent of one that is larger than 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl DockerfileText {
+    const LARGEST: usize = 64 << 10;
+
+    /// Of this text.
+    pub fn new(text: &str) -> Self {
+        let kept = (text.len() <= Self::LARGEST).then(|| text.to_owned());
+        Self { digest: Digest::of(text.as_bytes()), text: kept }
+    }
 }
 
 /// One step of a build of the history.
@@ -156,4 +181,8 @@ pub struct StepRecord {
     pub began: Duration,
     /// When it ended, after the build began, and how; absent where it had not ended.
     pub ended: Option<(Duration, StepEnd)>,
+    /// Why it ran; or, of one that was found in the cache, what made no difference.
+    pub reasons: Vec<Reason>,
+    /// The topmost layer of what it came to (its diffID), where that is known.
+    pub layer: Option<Digest>,
 }

@@ -142,8 +142,16 @@ fn read(id: &str, directory: &Path) -> Result<Option<BuildRecord>, StoreError> {
     let Some(Line::Build { time, command, .. }) = lines.next() else { return Ok(None) };
     let status = if running { BuildStatus::Running } else { BuildStatus::Interrupted };
     let began = database::from_nanos(time);
-    let mut build =
-        BuildRecord { id: id.to_owned(), began, command, status, duration: Duration::ZERO, steps: Vec::new() };
+    let mut build = BuildRecord {
+        id: id.to_owned(),
+        began,
+        command,
+        status,
+        duration: Duration::ZERO,
+        dockerfile: None,
+        untraced: None,
+        steps: Vec::new(),
+    };
     lines.for_each(|line| build.take(line));
     if build.status == BuildStatus::Running {
         build.duration = SystemTime::now().duration_since(began).unwrap_or(build.duration);
@@ -153,24 +161,30 @@ fn read(id: &str, directory: &Path) -> Result<Option<BuildRecord>, StoreError> {
 
 impl BuildRecord {
     fn take(&mut self, line: Line) {
-        let time = match line {
-            Line::Build { .. } => return,
-            Line::Start { time, title, .. } => {
-                self.steps.push(StepRecord { title, began: Duration::from_nanos(time), ended: None });
-                time
-            }
-            Line::Note { time, .. } => time,
+        self.duration = self.duration.max(Duration::from_nanos(line.time()));
+        match line {
+            Line::Build { .. } | Line::Note { .. } => {}
+            Line::Dockerfile { dockerfile, .. } => self.dockerfile = Some(dockerfile),
+            Line::Untraced { why, .. } => self.untraced = Some(why),
+            Line::Start { time, title, .. } => self.steps.push(StepRecord {
+                title,
+                began: Duration::from_nanos(time),
+                ended: None,
+                reasons: Vec::new(),
+                layer: None,
+            }),
+            Line::Why { step, reasons, .. } => self.change(step, |step| step.reasons = reasons),
+            Line::Made { step, layer, .. } => self.change(step, |step| step.layer = Some(layer)),
             Line::Stop { step, time, end } => {
-                if let Some(step) = self.steps.get_mut(step) {
-                    step.ended = Some((Duration::from_nanos(time), end));
-                }
-                time
+                self.change(step, |step| step.ended = Some((Duration::from_nanos(time), end)));
             }
-            Line::End { time, end } => {
-                self.status = BuildStatus::Ended(end);
-                time
-            }
-        };
-        self.duration = self.duration.max(Duration::from_nanos(time));
+            Line::End { end, .. } => self.status = BuildStatus::Ended(end),
+        }
+    }
+
+    fn change(&mut self, step: usize, change: impl FnOnce(&mut StepRecord)) {
+        if let Some(step) = self.steps.get_mut(step) {
+            change(step);
+        }
     }
 }

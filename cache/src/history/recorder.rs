@@ -6,12 +6,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::LogStream;
+use kiln_solver::{Digest, LogStream, Reason};
 use rustix::fs::FlockOperation;
 
 use super::events::{Line, VERSION};
 use super::log::LogWriter;
-use super::{BuildCommand, BuildEnd, StepEnd, StepTitle};
+use super::{BuildCommand, BuildEnd, DockerfileText, StepEnd, StepTitle};
 use crate::{Store, StoreError, database, session, sys};
 
 /// Writes down one build. What it is told is in the store when the call returns, and stays if the process is killed
@@ -51,9 +51,29 @@ impl Recorder {
         &self.id
     }
 
-    /// A step begins; steps are numbered from 0. Times are counted from when the build began.
+    /// The Dockerfile was read. Times are counted from when the build began.
+    pub fn dockerfile(&mut self, time: Duration, dockerfile: DockerfileText) {
+        self.put(&Line::Dockerfile { time: nanos(time), dockerfile });
+    }
+
+    /// Commands could not be observed, for this reason.
+    pub fn untraced(&mut self, time: Duration, why: &str) {
+        self.put(&Line::Untraced { time: nanos(time), why: why.to_owned() });
+    }
+
+    /// A step begins; steps are numbered from 0.
     pub fn start(&mut self, time: Duration, step: usize, title: &StepTitle) {
         self.put(&Line::Start { step, time: nanos(time), title: title.clone() });
+    }
+
+    /// Why a step ran, or what made no difference to it.
+    pub fn explain(&mut self, time: Duration, step: usize, reasons: &[Reason]) {
+        self.put(&Line::Why { step, time: nanos(time), reasons: reasons.to_vec() });
+    }
+
+    /// The topmost layer of what a step comes to.
+    pub fn made(&mut self, time: Duration, step: usize, layer: Digest) {
+        self.put(&Line::Made { step, time: nanos(time), layer });
     }
 
     /// There is a line to say about a step.

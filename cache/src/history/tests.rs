@@ -3,7 +3,7 @@
 use super::*;
 use crate::testing::{left_in_tmp, store};
 use crate::{Store, StoreError};
-use kiln_solver::LogStream;
+use kiln_solver::{LogStream, Mismatch};
 
 fn command(tag: &str) -> BuildCommand {
     BuildCommand {
@@ -44,6 +44,9 @@ fn a_build_comes_back_as_it_was() {
     assert_eq!(id.len(), 25);
     let digest = Digest::of(b"make");
     let title = StepTitle { digest: Some(digest), line: Some(3), inputs: vec![digest], ..StepTitle::new("RUN make") };
+    let mismatch = Mismatch { subject: "/Makefile".into(), was: "a".into(), is: "b".into() };
+    let (reasons, dockerfile) = ([Reason::Fact(mismatch)], DockerfileText::new("FROM scratch\n"));
+    recorder.dockerfile(ms(0), dockerfile.clone());
     recorder.start(ms(0), 0, &StepTitle::new("FROM"));
     recorder.stop(ms(0), 0, &StepEnd::Cached(Hit::Observed));
     recorder.start(ms(1), 1, &title);
@@ -52,6 +55,9 @@ fn a_build_comes_back_as_it_was() {
     assert_eq!(store.build(&id).unwrap().status, BuildStatus::Running);
     assert_eq!(store.build(&id).unwrap().steps[1].ended, None);
     recorder.note(ms(2), 1, "almost");
+    recorder.explain(ms(3), 1, &reasons);
+    recorder.made(ms(3), 1, digest);
+    recorder.untraced(ms(3), "no /dev/fuse");
     let failed = StepEnd::Failed("exit code: 1".to_owned());
     recorder.stop(ms(5), 1, &failed);
     let end = BuildEnd::Failed { error: "exit code: 1".to_owned(), place: Some("Dockerfile:3".to_owned()) };
@@ -62,11 +68,28 @@ fn a_build_comes_back_as_it_was() {
             title: StepTitle::new("FROM"),
             began: ms(0),
             ended: Some((ms(0), StepEnd::Cached(Hit::Observed))),
+            reasons: Vec::new(),
+            layer: None,
         },
-        StepRecord { title: title.clone(), began: ms(1), ended: Some((ms(5), failed.clone())) },
+        StepRecord {
+            title: title.clone(),
+            began: ms(1),
+            ended: Some((ms(5), failed.clone())),
+            reasons: reasons.to_vec(),
+            layer: Some(digest),
+        },
     ];
     let (began, status) = (at(1000), BuildStatus::Ended(end));
-    let expected = BuildRecord { id: id.clone(), began, command: command("app"), status, duration: ms(6), steps };
+    let expected = BuildRecord {
+        id: id.clone(),
+        began,
+        command: command("app"),
+        status,
+        duration: ms(6),
+        dockerfile: Some(dockerfile),
+        untraced: Some("no /dev/fuse".to_owned()),
+        steps,
+    };
     assert_eq!(store.builds().unwrap(), [expected]);
     let events: Vec<_> = store.build_events(&id).unwrap().map(Result::unwrap).collect();
     let told = [
@@ -204,8 +227,12 @@ fn the_form_is_pinned() {
     let (_root, store) = store();
     let mut recorder = store.record_build(at(1), &command("app")).unwrap();
     let directory = store.build_directory(recorder.id()).unwrap();
+    recorder.dockerfile(ms(0), DockerfileText::new("FROM a\n"));
     recorder.start(ms(1), 0, &StepTitle::new("RUN"));
     recorder.output(ms(1), 0, LogStream::Stderr, b"hi");
+    recorder.explain(ms(1), 0, &[Reason::Lost, Reason::Input("a".into())]);
+    recorder.made(ms(1), 0, Digest::of(b"a"));
+    recorder.untraced(ms(1), "why");
     recorder.stop(ms(2), 0, &StepEnd::Cached(Hit::Content));
     recorder.finish(ms(3), &BuildEnd::Completed { image: None }).unwrap();
     let build = std::fs::read_to_string(directory.join("build")).unwrap();
@@ -213,7 +240,17 @@ fn the_form_is_pinned() {
         r#"{"build":{"version":1,"time":1000000000,"command":{"context":"/src","dockerfile":"/src/Dockerfile","#,
         r#""tags":["app"],"platform":"linux/amd64","build_args":{"A":"1"}}}}"#,
         "\n",
+        r#"{"dockerfile":{"time":0,"dockerfile":{"#,
+        r#""digest":"sha256:20a51c1806196a27c0b6855656a7480447832e6a755ca8b4f0e582a41fa2534c","text":"FROM a\n"}}}"#,
+        "\n",
         r#"{"start":{"step":0,"time":1000000,"title":{"name":"RUN"}}}"#,
+        "\n",
+        r#"{"why":{"step":0,"time":1000000,"reasons":[{"kind":"lost"},{"kind":"input","subject":"a"}]}}"#,
+        "\n",
+        r#"{"made":{"step":0,"time":1000000,"layer":"#,
+        r#""sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"}}"#,
+        "\n",
+        r#"{"untraced":{"time":1000000,"why":"why"}}"#,
         "\n",
         r#"{"stop":{"step":0,"time":2000000,"end":{"cached":"content"}}}"#,
         "\n",

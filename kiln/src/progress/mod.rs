@@ -26,7 +26,7 @@ pub(crate) use tty::Size;
 
 use kiln_cache::history::{BuildCommand, BuildEnd};
 use kiln_cache::{Store, StoreError};
-use kiln_solver::LogStream;
+use kiln_solver::{Digest, LogStream, Reason};
 use plain::Plain;
 use quiet::Quiet;
 use rawjson::RawJson;
@@ -137,6 +137,26 @@ impl Progress {
     /// The build that is written down ends.
     pub(crate) fn conclude(&self, end: &BuildEnd) -> Result<(), StoreError> {
         self.state().record.close(self.0.began.elapsed(), end)
+    }
+
+    /// The Dockerfile says this, for the history.
+    pub(crate) fn dockerfile(&self, text: &str) {
+        self.with(|state, now| state.record.dockerfile(now, text));
+    }
+
+    /// Commands could not be observed for this reason, for the history.
+    pub(crate) fn untraced(&self, why: &str) {
+        self.with(|state, now| state.record.untraced(now, why));
+    }
+
+    /// Why a step ran or what made no difference to it, for the history.
+    fn explain(&self, group: Group, reasons: &[Reason]) {
+        self.with(|state, now| state.record.explain(now, group, reasons));
+    }
+
+    /// The topmost layer of what a step comes to, for the history.
+    fn made(&self, group: Group, layer: Digest) {
+        self.with(|state, now| state.record.made(now, group, layer));
     }
 
     /// Something begins.

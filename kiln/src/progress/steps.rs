@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kiln_solver::{Graph, Hit, LogStream, Observer, StepError, StepId};
+use kiln_solver::{Graph, Hit, LogStream, Observer, Output, Reason, StepError, StepId};
 
 use super::{End, Group, Progress, Title};
 use crate::failure;
@@ -59,6 +59,24 @@ impl Observer for Steps<'_> {
 
     fn cached(&self, id: StepId, hit: Hit) {
         self.progress.end(self.group(id), &End::Cached(hit));
+    }
+
+    fn wants_hits_explained(&self) -> bool {
+        self.progress.is_recorded()
+    }
+
+    fn explained(&self, id: StepId, reasons: &[Reason]) {
+        if !reasons.is_empty() {
+            self.progress.explain(self.group(id), reasons);
+        }
+    }
+
+    fn produced(&self, id: StepId, outputs: &[Output]) {
+        if let Some(Output::Layers(layers)) = outputs.first()
+            && let Some(layer) = layers.last()
+        {
+            self.progress.made(self.group(id), layer.diff_id);
+        }
     }
 
     fn log(&self, id: StepId, stream: LogStream, bytes: &[u8]) {

@@ -85,10 +85,12 @@ impl Solver<'_> {
         }
         match self.find_or_make(id, inputs, keys)? {
             Found::InCache(hit, outputs) => {
+                self.observer.produced(id, &outputs);
                 self.observer.cached(id, hit);
                 Ok(outputs)
             }
             Found::Made(outputs) => {
+                self.observer.produced(id, &outputs);
                 self.observer.finished(id);
                 Ok(outputs)
             }

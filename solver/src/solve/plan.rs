@@ -34,6 +34,7 @@ impl Solver<'_> {
         }
         for &id in needed.iter().filter(|id| !keys.local.contains_key(id)) {
             if hits.contains(&id) {
+                self.observer.produced(id, outputs.get(&id).map_or(&[][..], |found| found));
                 self.observer.cached(id, Hit::Definition);
             } else if !demanded.contains(&id) {
                 self.observer.cached(id, Hit::Unneeded);

@@ -39,9 +39,17 @@ impl Solver<'_> {
         let copies = !matches!(step.operation, Operation::Exec(_));
         let differences = |was: &Output, is: &Output| match (was, past.outputs.first(), outputs.first()) {
             // What a directory held is not remembered; what was copied of it is.
-            (Output::Local(_), Some(was), Some(is)) if copies => self.worker.differences(was, is),
+            (Output::Local(_), Some(was), Some(is)) if copies => self.worker.differences(&topmost(was), &topmost(is)),
             _ => self.worker.differences(was, is),
         };
         explain::compare(step, taken, past, &differences)
+    }
+}
+
+/// What a step put on top of what it took in.
+fn topmost(output: &Output) -> Output {
+    match output {
+        Output::Layers(layers) => Output::Layers(layers.last().copied().into_iter().collect()),
+        local => local.clone(),
     }
 }

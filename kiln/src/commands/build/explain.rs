@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kiln_solver::{Exec, Graph, Hit, LogStream, Observer, Operation, Reason, StepError, StepId};
+use kiln_solver::{Exec, Graph, Hit, LogStream, Observer, Operation, Output, Reason, StepError, StepId};
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::progress::clean;
+use crate::reasons;
 
 /// How to say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -50,10 +51,7 @@ impl Outcome {
 
     fn key(self) -> Option<&'static str> {
         match self {
-            Self::Cached(Hit::Definition) => Some("definition"),
-            Self::Cached(Hit::Content) => Some("content"),
-            Self::Cached(Hit::Observed) => Some("observations"),
-            Self::Cached(Hit::Unneeded) => Some("not needed"),
+            Self::Cached(hit) => Some(reasons::key(hit)),
             Self::Ran | Self::Failed => None,
         }
     }
@@ -126,18 +124,15 @@ impl<'a> Explanations<'a> {
                 None => String::new(),
             };
             let _ = writeln!(text, "{}\n  {}{by}", clean(&step.metadata.name), outcome.word());
-            let although = if outcome.key().is_some() { "although " } else { "" };
-            for reason in reasons {
-                let _ = writeln!(text, "    {although}{}", clean(&reason.to_string()));
+            for line in reasons::lines(reasons, outcome.key().is_some()) {
+                let _ = writeln!(text, "    {line}");
             }
             if let Operation::Exec(exec) = &step.operation {
                 wishes(exec, &mut text);
             }
         }
         if let Some(why) = untraced {
-            let why: Vec<String> = why.lines().map(clean).collect();
-            let _ =
-                writeln!(text, "RUN was not observed, and depends on all that came before it: {}", why.join("\n  "));
+            let _ = writeln!(text, "{}", reasons::untraced(why));
         }
         text
     }
@@ -197,6 +192,10 @@ impl Observer for Explanations<'_> {
     fn explained(&self, id: StepId, reasons: &[Reason]) {
         self.steps().entry(id.index()).or_default().reasons = reasons.to_vec();
         self.inner.explained(id, reasons);
+    }
+
+    fn produced(&self, id: StepId, outputs: &[Output]) {
+        self.inner.produced(id, outputs);
     }
 
     fn log(&self, id: StepId, stream: LogStream, bytes: &[u8]) {

@@ -215,6 +215,7 @@ impl Builder<'_> {
         let source = &self.request.dockerfile;
         let title = format!("[internal] load build definition from {}", source.name());
         let file = self.progress.during(&title, |_| sources::dockerfile(source))?;
+        self.progress.dockerfile(&file.text);
         let parsed = kiln_parser::parse(&file.text);
         Ok((file, parsed))
     }
@@ -327,9 +328,13 @@ impl Builder<'_> {
         let store = &*work.session.store;
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
         let solved = solve(&build.graph, &[target.step], executor, store, &explanations, &work.cancel);
+        let untraced = executor.untraced();
+        if let Some(why) = &untraced {
+            self.progress.untraced(why);
+        }
         let explanation = match self.request.explain {
             None => String::new(),
-            Some(Form::Text) => explanations.text(&build.graph, executor.untraced().as_deref()),
+            Some(Form::Text) => explanations.text(&build.graph, untraced.as_deref()),
             Some(Form::Json) => explanations.json(&build.graph)?,
         };
         let outputs = match solved {

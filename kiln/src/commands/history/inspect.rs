@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd, StepRecord};
 use kiln_image::spec;
-use kiln_solver::{Digest, Hit};
+use kiln_solver::Digest;
 use serde::Serialize;
 
-use super::{build_error, counts, find, name, status};
+use super::{WhyJson, build_error, counts, find, name, outcome, status};
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::progress::clean;
 use crate::session::Session;
-use crate::{human, terminal};
+use crate::{human, reasons, terminal};
 
 /// Show a build: what was asked for, how it ended, and its steps
 #[derive(clap::Args, Debug)]
@@ -91,27 +91,20 @@ fn steps(build: &BuildRecord) -> String {
         ]
     };
     let rows: Vec<_> = build.steps.iter().enumerate().map(row).collect();
-    human::table(&["STEP", "NAME", "STATUS", "CACHE KEY", "DURATION"], &rows)
-}
-
-/// How a step ended, and which key it was found under.
-fn outcome(step: &StepRecord) -> (&'static str, Option<&'static str>) {
-    match step.ended.as_ref().map(|(_, end)| end) {
-        None => ("unfinished", None),
-        Some(StepEnd::Done) => ("done", None),
-        Some(StepEnd::Cancelled) => ("canceled", None),
-        Some(StepEnd::Failed(_)) => ("error", None),
-        Some(StepEnd::Cached(hit)) => ("cached", Some(key(*hit))),
+    let table = human::table(&["STEP", "NAME", "STATUS", "CACHE KEY", "DURATION"], &rows);
+    let mut text = String::new();
+    // The first line is that of the headings; below each step stands why it ran.
+    let steps = [None].into_iter().chain(build.steps.iter().map(Some));
+    for (line, step) in table.lines().zip(steps) {
+        let _ = writeln!(text, "{line}");
+        for why in step.into_iter().flat_map(|step| reasons::lines(&step.reasons, outcome(step).1.is_some())) {
+            let _ = writeln!(text, "         {why}");
+        }
     }
-}
-
-fn key(hit: Hit) -> &'static str {
-    match hit {
-        Hit::Definition => "definition",
-        Hit::Content => "content",
-        Hit::Observed => "observations",
-        Hit::Unneeded => "not needed",
+    if let Some(why) = &build.untraced {
+        let _ = writeln!(text, "{}", reasons::untraced(why));
     }
+    text
 }
 
 #[derive(Serialize)]
@@ -138,6 +131,8 @@ struct Inspected<'a> {
     num_completed_steps: usize,
     num_total_steps: usize,
     num_cached_steps: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untraced: Option<&'a str>,
     steps: Vec<InspectedStep<'a>>,
 }
 
@@ -171,6 +166,10 @@ struct InspectedStep<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_key: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<Digest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<WhyJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
 
@@ -201,6 +200,7 @@ fn json(build: &BuildRecord) -> String {
         num_completed_steps,
         num_total_steps,
         num_cached_steps,
+        untraced: build.untraced.as_deref(),
         steps: build.steps.iter().map(|step| step_json(build, step)).collect(),
     };
     // Maps with keys that are no text, which this has none of, are all that can fail.
@@ -218,6 +218,8 @@ fn step_json<'a>(build: &BuildRecord, step: &'a StepRecord) -> InspectedStep<'a>
         completed_at: step.ended.as_ref().map(|(end, _)| time(*end)),
         status,
         cache_key,
+        layer: step.layer,
+        reasons: step.reasons.iter().map(WhyJson::from).collect(),
         error: match &step.ended {
             Some((_, StepEnd::Failed(error))) => Some(error),
             _ => None,

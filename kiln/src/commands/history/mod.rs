@@ -1,16 +1,20 @@
 //! `kiln history`: the builds of the past, each subcommand in its file, and how an image came about ([`image`]).
 
+mod diff;
 mod image;
 mod inspect;
 mod logs;
 mod ls;
 mod rm;
 
-use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd};
+use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd, StepRecord};
 use kiln_cache::{Store, StoreError};
+use kiln_solver::Reason;
+use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
+use crate::reasons;
 use crate::session::store_error;
 
 /// The last build.
@@ -23,7 +27,8 @@ const LAST: &str = "^0";
     after_help = "\
 Examples:
   kiln history                    list builds, the last one first
-  kiln history inspect            the steps of the last build, and which of them were cached
+  kiln history inspect            the steps of the last build, and why they ran
+  kiln history diff               what changed between the last build and the one before it
   kiln history logs ^1            what the build before the last one printed
   kiln history rm --all           forget all builds
   kiln history app:1.0            the instructions that made an image"
@@ -49,6 +54,7 @@ pub(super) struct Args {
 enum Command {
     Ls(ls::Args),
     Inspect(inspect::Args),
+    Diff(diff::Args),
     Logs(logs::Args),
     Rm(rm::Args),
     Image(image::Args),
@@ -60,6 +66,7 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
     match (command, image) {
         (Some(Command::Ls(args)), _) => ls::run(&args, environment),
         (Some(Command::Inspect(args)), _) => inspect::run(&args, environment),
+        (Some(Command::Diff(args)), _) => diff::run(&args, environment),
         (Some(Command::Logs(args)), _) => logs::run(&args, environment),
         (Some(Command::Rm(args)), _) => rm::run(&args, environment),
         (Some(Command::Image(args)), _) => image::run(&args, environment),
@@ -109,6 +116,44 @@ fn status(build: &BuildRecord) -> &'static str {
     }
 }
 
+/// How a step ended, and which key it was found under.
+fn outcome(step: &StepRecord) -> (&'static str, Option<&'static str>) {
+    match step.ended.as_ref().map(|(_, end)| end) {
+        None => ("unfinished", None),
+        Some(StepEnd::Done) => ("done", None),
+        Some(StepEnd::Cancelled) => ("canceled", None),
+        Some(StepEnd::Failed(_)) => ("error", None),
+        Some(StepEnd::Cached(hit)) => ("cached", Some(reasons::key(*hit))),
+    }
+}
+
+/// A reason, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WhyJson<'a> {
+    kind: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is: Option<&'a str>,
+}
+
+impl<'a> From<&'a Reason> for WhyJson<'a> {
+    fn from(reason: &'a Reason) -> Self {
+        let mismatch = reason.mismatch();
+        Self {
+            kind: reason.kind(),
+            message: reason.to_string(),
+            subject: mismatch.map(|mismatch| mismatch.subject.as_str()),
+            was: mismatch.map(|mismatch| mismatch.was.as_str()),
+            is: mismatch.map(|mismatch| mismatch.is.as_str()),
+        }
+    }
+}
+
 /// How many steps there are, have been completed, and were found in the cache.
 fn counts(build: &BuildRecord) -> (usize, usize, usize) {
     let ends = || build.steps.iter().filter_map(|step| step.ended.as_ref());
@@ -121,13 +166,21 @@ fn counts(build: &BuildRecord) -> (usize, usize, usize) {
 #[cfg(test)]
 fn sample() -> BuildRecord {
     use kiln_cache::history::{BuildCommand, StepRecord, StepTitle};
-    use kiln_solver::{Digest, Hit};
+    use kiln_solver::{Digest, Hit, Mismatch};
     use std::time::{Duration, SystemTime};
 
     let step = |name: &str, line, began, ended: Option<(u64, StepEnd)>| StepRecord {
         title: StepTitle { line, digest: line.map(|_| Digest::of(name.as_bytes())), ..StepTitle::new(name) },
         began: Duration::from_millis(began),
         ended: ended.map(|(time, end)| (Duration::from_millis(time), end)),
+        reasons: Vec::new(),
+        layer: None,
+    };
+    let because = |step: StepRecord, reasons: &[Reason]| StepRecord { reasons: reasons.to_vec(), ..step };
+    let mismatch = |subject: &str, was: &str, is: &str| Mismatch {
+        subject: subject.to_owned(),
+        was: was.to_owned(),
+        is: is.to_owned(),
     };
     let error = "process \"make\" did not complete successfully: exit code: 2".to_owned();
     BuildRecord {
@@ -143,11 +196,22 @@ fn sample() -> BuildRecord {
         },
         status: BuildStatus::Ended(BuildEnd::Failed { error: error.clone(), place: Some("Dockerfile:4".to_owned()) }),
         duration: Duration::from_millis(61_234),
+        dockerfile: None,
+        untraced: Some("there is no `/dev/fuse`".to_owned()),
         steps: vec![
             step("[internal] load build definition from Dockerfile", None, 0, Some((1, StepEnd::Done))),
             step("[1/3] FROM debian", Some(1), 2, Some((2, StepEnd::Cached(Hit::Unneeded)))),
-            step("[2/3] COPY . .", Some(2), 2, Some((2, StepEnd::Cached(Hit::Content)))),
-            step("[3/3] RUN make", Some(4), 3, Some((61_230, StepEnd::Failed(error)))),
+            because(
+                step("[2/3] COPY . .", Some(2), 2, Some((2, StepEnd::Cached(Hit::Content)))),
+                &[Reason::Image(mismatch("debian", "sha256:1", "sha256:2"))],
+            ),
+            because(
+                step("[3/3] RUN make", Some(4), 3, Some((61_230, StepEnd::Failed(error)))),
+                &[
+                    Reason::Fact(mismatch("/src/main\u{1b}.c", "content 1", "content 2")),
+                    Reason::Fact(mismatch("/src/new.c", "absent", "content 3")),
+                ],
+            ),
             step("[other 1/1] RUN curl", Some(6), 3, None),
         ],
     }
