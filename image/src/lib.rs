@@ -32,7 +32,7 @@ pub use assemble::{Assembled, assemble};
 pub use configuration::{Configuration, Dns};
 pub use credentials::{Credentials, Login, Stored};
 pub use error::ImageError;
-pub use images::{Images, Pull, Resolved, Settings};
+pub use images::{Images, Pull, Pulled, Resolved, Settings};
 pub use location::{LayoutLocation, Location};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Patience, verify, verify_kept};

@@ -40,3 +40,4 @@ mod rootless;
 mod run;
 mod sandbox;
 mod stages;
+mod unreliable;

@@ -146,3 +146,90 @@ fn a_login_is_checked_kept_and_forgotten() {
     outcome.says("--password-stdin").does_not_say("hunter2");
     world.kiln(["login", "-u", "kiln", "--password=hunter2", host]).fails_with(2).does_not_say("hunter2");
 }
+
+#[test]
+fn what_is_pulled_can_be_built_on_and_pushed_elsewhere() {
+    let world = World::new();
+    let (source, target) = (world.registry(), Registry::start());
+    let name = format!("{}/library/busybox:latest", source.address);
+    let outcome = world.kiln(["pull", &name]).succeeds();
+    outcome.says("pulling").says_on_stdout(&source.digest("library/busybox:latest")).says_on_stdout("Downloaded newer");
+    world.kiln(["pull", &name]).succeeds().says_on_stdout("up to date");
+    assert_eq!(world.kiln(["pull", "-q", &name]).succeeds().stdout_text(), format!("{name}\n"));
+    let copy = format!("{}/mine:1", target.address);
+    world.kiln(["tag", &name, &copy]).succeeds();
+    world.kiln(["push", &copy]).succeeds();
+    let project = world.project(&[("Dockerfile", &format!("FROM {copy}\nRUN echo x > /x\n"))]);
+    assert_eq!(world.tree(&project).text("x"), "x\n");
+    world.kiln(["pull", &format!("{}/absent:1", target.address)]).fails().says_one_error().says("does not exist");
+    world.kiln(["pull", "--platform", "linux/s390x", &name]).fails().says_one_error();
+}
+
+/// Where a text stands among the files below a directory.
+fn files_with(directory: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        for entry in std::fs::read_dir(&path).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = std::fs::symlink_metadata(&path).unwrap();
+            if kind.is_dir() {
+                left.push(path);
+            } else if kind.is_file() {
+                let bytes = std::fs::read(&path).unwrap();
+                if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+                    found.push(path);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_password_is_nowhere_but_at_its_registry() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let registry = Registry::start_with_password();
+    let host = &registry.address;
+    let (bin, seen) = (world.path().join("bin"), world.path().join("seen"));
+    std::fs::create_dir(&bin).unwrap();
+    // The helper writes down what everybody sees of all processes while it is asked.
+    let script = format!(
+        "#!/bin/sh\nread server\nfor file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < \"$file\"; echo; done >> {0} 2> /dev/null\n\
+         tr '\\0' ' ' < /proc/$PPID/environ >> {0}\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"kiln\",\"Secret\":\"'sec'ret\"}}'\n",
+        seen.display()
+    );
+    let helper = bin.join("docker-credential-test");
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let docker = world.home().join(".docker");
+    std::fs::create_dir(&docker).unwrap();
+    std::fs::write(docker.join("config.json"), format!(r#"{{"credHelpers": {{"{host}": "test"}}}}"#)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let project = app(&world, "x");
+    let build = |name: &str, style: &str| {
+        let kiln = world.build(&project).args(["--push", "--progress", style, "-t", &format!("{host}/{name}")]);
+        kiln.env("PATH", &path).run()
+    };
+    let outcomes = [
+        build("app:1", "plain"),
+        build("app:2", "rawjson"),
+        // A name that the registry refuses.
+        build(&format!("app:{}", "x".repeat(128)), "plain"),
+        world.kiln(["push", &format!("{host}/app:1")]).env("PATH", &path).succeeds(),
+        world.kiln(["history", "inspect", "^0"]).run(),
+        world.kiln(["history", "logs", "^0"]).run(),
+    ];
+    assert!(outcomes[0].status.success() && outcomes[1].status.success(), "{}", outcomes[0]);
+    for outcome in &outcomes {
+        for text in ["secret", "a2lsbjpzZWNyZXQ"] {
+            assert!(!outcome.stderr.contains(text) && !outcome.stdout_text().contains(text), "{outcome}");
+        }
+    }
+    let seen = std::fs::read_to_string(&seen).unwrap();
+    assert!(seen.contains("kiln") && !seen.contains("secret") && !seen.contains("a2lsbjpzZWNyZXQ"), "{seen}");
+    assert_eq!(files_with(world.root(), "a2lsbjpzZWNyZXQ"), Vec::<std::path::PathBuf>::new());
+    assert_eq!(files_with(&world.root().join("history"), "secret"), Vec::<std::path::PathBuf>::new());
+}

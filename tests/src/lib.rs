@@ -20,6 +20,7 @@ pub mod image;
 pub mod layout;
 pub mod podman;
 pub mod progress;
+pub mod proxy;
 pub mod registry;
 pub mod run;
 pub mod terminal;

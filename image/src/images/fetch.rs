@@ -11,6 +11,7 @@ use kiln_solver::{Cancel, Digest, Layer};
 use super::Images;
 use super::intake::{Intake, Shared, Verified};
 use super::source::{LayerSource, Source};
+use super::watched::Watched;
 use crate::layout;
 use crate::parallel;
 use crate::registry::Failure;
@@ -131,7 +132,9 @@ impl Images {
             Source::Repository(name) => {
                 let reader = self.registries().blob(&Reference::parse(name)?, blob, cancel)?;
                 let source = reader.source().to_owned();
-                Ok(Incoming { failure: reader.failure(), source, bytes: Box::new(reader) })
+                let failure = reader.failure();
+                let bytes = Box::new(Watched::new(reader, blob, self.watcher()));
+                Ok(Incoming { failure, source, bytes })
             }
             Source::Layout(directory) => {
                 let (file, size) = layout::open_blob(directory, &blob.digest)?;

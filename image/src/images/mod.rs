@@ -3,8 +3,10 @@
 mod fetch;
 mod flights;
 mod intake;
+mod pull;
 mod resolve;
 mod source;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use crate::spec::{Image, Manifest};
 use crate::transfer::{Nobody, Watcher};
 use crate::{Configuration, Credentials, ImageError, Location, documents};
 use flights::Flights;
+pub use pull::Pulled;
 use source::Sources;
 
 /// What [`Images`] works with.

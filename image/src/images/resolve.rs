@@ -46,18 +46,29 @@ impl Images {
         pull: Pull,
     ) -> Result<Resolved, ImageError> {
         if pull == Pull::Missing {
-            if let Some(resolved) = self.built_here(reference, platform)? {
+            let pulled = self.pulled_before(reference, platform)?;
+            if let Some(resolved) = self.built_here(reference, platform, pulled.as_ref())? {
                 return Ok(resolved);
             }
-            if let Some(resolved) = self.pulled_before(reference, platform)? {
+            if let Some((_, resolved)) = pulled {
                 return Ok(resolved);
             }
         }
+        self.resolve_at_registry(reference, platform).map(|(_, resolved)| resolved)
+    }
+
+    /// What a reference stands for at its registry, and the image that this is for a platform.
+    pub(super) fn resolve_at_registry(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Digest, Resolved), ImageError> {
         let provider = FromRegistry { images: self, reference };
         let (bytes, media_type) = self.top_document(reference, platform)?;
+        let digest = Digest::of(&bytes);
         let resolved = self.descend(&provider, bytes, &media_type, platform)?;
         self.store().remember_reference(&reference.to_string(), platform, &resolved.digest)?;
-        Ok(resolved)
+        Ok((digest, resolved))
     }
 
     pub(super) fn resolve_layout(
@@ -79,12 +90,20 @@ impl Images {
     }
 
     /// An image of this name that was built or tagged here. One for another platform does not count, nor does
-    /// one whose config is gone.
-    fn built_here(&self, reference: &Reference, platform: &Platform) -> Result<Option<Resolved>, ImageError> {
+    /// one whose config is gone, nor the one that was `pulled`, which goes by its manifest.
+    fn built_here(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        pulled: Option<&(Digest, Resolved)>,
+    ) -> Result<Option<Resolved>, ImageError> {
         let name = reference.to_string();
         let Some(record) = self.store().image(&name)? else {
             return Ok(None);
         };
+        if pulled.is_some_and(|(config, _)| *config == record.id) {
+            return Ok(None);
+        }
         if !choose::runs_on(platform, &record.platform) {
             return Ok(None);
         }
@@ -95,8 +114,13 @@ impl Images {
         Ok(Some(Resolved { reference: name, digest: record.id, image, layers: record.layers }))
     }
 
-    /// What the reference stood for when it was last pulled, if all documents are still here.
-    fn pulled_before(&self, reference: &Reference, platform: &Platform) -> Result<Option<Resolved>, ImageError> {
+    /// What the reference stood for when it was last pulled, if all documents are still here; the digest of the
+    /// config first.
+    fn pulled_before(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<(Digest, Resolved)>, ImageError> {
         let name = reference.to_string();
         let Some(digest) = self.store().reference(&name, platform)? else {
             return Ok(None);
@@ -112,7 +136,7 @@ impl Images {
         };
         let layers = documents::layers(&manifest, &image, &name)?;
         self.sources.note(&Source::Repository(reference.name()), &manifest, &layers);
-        Ok(Some(Resolved { reference: name, digest, image, layers }))
+        Ok(Some((manifest.config.digest, Resolved { reference: name, digest, image, layers })))
     }
 
     /// What a registry has under a reference. Where the image was pulled before, the registry is first asked

@@ -96,6 +96,23 @@ fn pull_asks_again_but_fetches_nothing_known() {
 }
 
 #[test]
+fn a_pulled_image_has_a_name_and_is_the_same_base_as_before() {
+    let (bench, fixture) = (Bench::new(), Fixture::new(AMD64, &FILES));
+    let (digest, id) = (fixture.digest(), Digest::of(&fixture.config));
+    let server = serve(fixture);
+    let Location::Reference(reference) = location(&server) else { unreachable!() };
+    let pulled = bench.images.pull(&reference, Some(&platform(AMD64)), &Cancel::new()).unwrap();
+    assert_eq!((pulled.digest, pulled.record.id, pulled.is_new), (digest, id, true));
+    assert_eq!(bench.store().image(&reference.to_string()).unwrap(), Some(pulled.record.clone()));
+    assert_eq!(contents(bench.store(), &pulled.record.layers), expected());
+    let resolved = bench.again().resolve(&location(&server), &platform(AMD64), Pull::Missing).unwrap();
+    assert_eq!(resolved.digest, digest, "the cache knows it by its manifest");
+    let asked = server.asked().len();
+    assert!(!bench.again().pull(&reference, None, &Cancel::new()).unwrap().is_new);
+    assert_eq!(server.asked().len(), asked + 1, "only what it is called was asked for");
+}
+
+#[test]
 fn an_image_that_was_built_here_comes_first() {
     let (bench, fixture) = (Bench::new(), Fixture::new(AMD64, &FILES[..1]));
     let reference = Reference::parse("app:1").unwrap();

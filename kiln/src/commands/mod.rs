@@ -10,6 +10,7 @@ mod inspect;
 mod login;
 mod logout;
 mod prune;
+mod pull;
 mod push;
 mod rmi;
 mod tag;
@@ -46,6 +47,7 @@ enum Command {
     Build(Box<build::Args>),
     Debug(Box<debug::Args>),
     Images(images::Args),
+    Pull(pull::Args),
     Push(push::Args),
     Login(login::Args),
     Logout(logout::Args),
@@ -87,6 +89,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Build(args) => build::run(*args, environment),
         Command::Debug(args) => debug::run(*args, environment),
         Command::Images(args) => images::run(&args, environment),
+        Command::Pull(args) => pull::run(&args, environment),
         Command::Push(args) => push::run(&args, environment),
         Command::Login(args) => login::run(&args, environment),
         Command::Logout(args) => logout::run(&args, environment),

@@ -49,6 +49,8 @@ pub(crate) fn all() -> Vec<Workload> {
         workload("e", "four stages of RUN sleep 1", 1040, four_stages),
         workload("fg", "RUN writing 1 GiB, exported as gzip", 8500, || large_export("gzip")),
         workload("fz", "RUN writing 1 GiB, exported as zstd", 5500, || large_export("zstd")),
+        workload("pp", "push of an image that the registry has", 50, unchanged_push),
+        workload("pl", "pull of Debian, to its files (skopeo copy, umoci unpack)", 1500, pull),
     ];
     for large in all.iter_mut().filter(|workload| workload.name.starts_with('f')) {
         large.most_runs = 3;
@@ -256,6 +258,53 @@ fn large_export(compression: &'static str) -> Pair {
 fn export(world: &World, project: &Project, to: &Path, compression: &str) -> Kiln {
     let output = format!("type=oci,dest={},compression={compression}", to.display());
     world.build(project).args(["--no-cache", "-o", &output])
+}
+
+fn unchanged_push() -> Pair {
+    let (world, buildah) = (World::new(), with_base());
+    let project = world.project(&[("Dockerfile", TEN_INSTRUCTIONS), ("a", "a\n"), ("b", "b\n")]);
+    let [ours, theirs] = ["kiln", "buildah"].map(|name| format!("{}/bench/{name}:1", world.registry().address));
+    world.build(&project).args(["--push", "-t", &ours]).succeeds();
+    command::run(&mut buildah.bud(project.path(), &["--layers", "--tag", &theirs]));
+    let push = move || {
+        let mut push = buildah.command(&["push", "--quiet", "--tls-verify=false"]);
+        push.arg("--signature-policy").arg(buildah.path().join("policy.json")).arg(&theirs);
+        push
+    };
+    command::run(&mut push());
+    Pair {
+        kiln: Box::new(move || vec![world.kiln(["push", &ours]).into_command()]),
+        buildah: Box::new(move || vec![push()]),
+    }
+}
+
+/// From nothing at all to the files of the image.
+fn pull() -> Pair {
+    let mut world = World::with_debian();
+    let name = format!("{}/library/debian:latest", world.registry().address);
+    let source = format!("docker://{name}");
+    let folder = kiln_tests::run::directory("pull");
+    let mut runs = 0;
+    Pair {
+        kiln: Box::new(move || {
+            let _ = std::fs::remove_dir_all(world.root());
+            runs += 1;
+            world.set_root(world.path().join(format!("root{runs}")));
+            vec![world.kiln(["pull", &name]).into_command()]
+        }),
+        buildah: Box::new(move || {
+            let (layout, files) = (folder.path().join("layout"), folder.path().join("files"));
+            for path in [&layout, &files] {
+                let _ = std::fs::remove_dir_all(path);
+            }
+            let mut copy = Command::new("skopeo");
+            copy.args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", &source]);
+            copy.arg(format!("oci:{}:latest", layout.display()));
+            let mut unpack = Command::new("umoci");
+            unpack.args(["raw", "unpack", "--image"]).arg(format!("{}:latest", layout.display())).arg(&files);
+            vec![copy, unpack]
+        }),
+    }
 }
 
 fn remove(path: &PathBuf) {

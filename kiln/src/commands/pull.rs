@@ -1,0 +1,75 @@
+//! `kiln pull`
+
+use kiln_image::{Images, Pulled, Reference};
+use kiln_solver::{Cancel, Platform};
+
+use crate::environment::Environment;
+use crate::error::{CliError, Kind};
+use crate::local::image_error;
+use crate::progress::{Progress, Style};
+use crate::session::Session;
+use crate::signals::Interrupt;
+use crate::{registry, terminal};
+
+/// Fetch images from registries
+///
+/// Builds fetch what they need by themselves: this is for what is to be there before, or to be pushed elsewhere.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The names of images
+    #[arg(value_name = "NAME[:TAG|@DIGEST]", required = true)]
+    names: Vec<String>,
+
+    /// Of images for several platforms the one for this platform [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+
+    /// Print nothing but the names that were pulled
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Does it.
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let parse = |name: &String| Reference::parse(name).map_err(|error| CliError::from_error(Kind::User, &error));
+    let names = args.names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let parse = |text: &String| text.parse().map_err(|error| CliError::from_error(Kind::Usage, &error));
+    let platform: Option<Platform> = args.platform.as_ref().map(parse).transpose()?;
+    let configuration = environment.configuration()?;
+    let session = Session::open(environment)?;
+    let progress = Progress::new(Style::for_transfers(args.quiet, environment), environment.colour);
+    progress.keep_up();
+    let cancel = Cancel::new();
+    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
+    let images = registry::images(&session, configuration, environment, &progress, &cancel);
+    let mut report = String::new();
+    let result = names.iter().try_for_each(|name| {
+        let pulled = pull_one(&images, name, platform.as_ref(), &progress, &cancel)?;
+        report.push_str(&if args.quiet { format!("{name}\n") } else { lines(name, &pulled) });
+        Ok(())
+    });
+    progress.finish();
+    terminal::print(&report)?;
+    result.map_err(|error: CliError| match interrupt.is_set() {
+        true => CliError::stopped("the pull was cancelled; the layers that have arrived stay"),
+        false => error,
+    })
+}
+
+fn pull_one(
+    images: &Images,
+    name: &Reference,
+    platform: Option<&Platform>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Pulled, CliError> {
+    progress.during(&format!("pulling {}", name.familiar()), |_| {
+        images.pull(name, platform, cancel).map_err(|error| image_error(&error))
+    })
+}
+
+/// The lines with which `docker pull` ends.
+fn lines(name: &Reference, pulled: &Pulled) -> String {
+    let status = if pulled.is_new { "Downloaded newer image for" } else { "Image is up to date for" };
+    format!("Digest: {}\nStatus: {status} {}\n{name}\n", pulled.digest, name.familiar())
+}
