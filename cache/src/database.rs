@@ -2,7 +2,8 @@
 //!
 //! SQLite in WAL mode with `synchronous=NORMAL`: a commit writes to the log and waits for no disk; after a power
 //! loss the last commits may be gone, and the database is consistent all the same. Writes begin with
-//! `BEGIN IMMEDIATE`, so they queue for the lock rather than fail half-way. Closing does not checkpoint.
+//! `BEGIN IMMEDIATE`, so they queue for the lock rather than fail half-way. Neither they nor closing checkpoint, which
+//! waits for the disk: see [`Upkeep`].
 //! The number in `user_version` counts the entries of [`MIGRATIONS`] that have been applied.
 //!
 //! `application_id` tells which overlayfs marks the layers carry: read by the other kind of mount they would mean
@@ -20,6 +21,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::FlockOperation;
 
+use crate::durability::Upkeep;
 use crate::{StoreError, Whiteouts, sys};
 
 const MIGRATIONS: &[&str] = &[
@@ -106,10 +108,15 @@ const MIGRATIONS: &[&str] = &[
 /// How long a statement waits for another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// With so many pages in the log a write does checkpoint, should upkeep never have come to it.
+const MOST_PAGES: u32 = 20_000;
+
 /// One connection, shared by the threads of a store.
 pub(crate) struct Database {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// Told of every write.
+    upkeep: Option<Upkeep>,
 }
 
 impl Database {
@@ -117,7 +124,13 @@ impl Database {
     pub(crate) fn open(root: &Path, whiteouts: Whiteouts) -> Result<Self, StoreError> {
         let path = root.join("kiln.db");
         let connection = open(&path, root, whiteouts).map_err(|error| locate(&path, error))?;
-        Ok(Self { path, connection: Mutex::new(connection) })
+        Ok(Self { path, connection: Mutex::new(connection), upkeep: None })
+    }
+
+    /// Has somebody see to what writing brings with it.
+    pub(crate) fn with_upkeep(mut self, upkeep: Upkeep) -> Self {
+        self.upkeep = Some(upkeep);
+        self
     }
 
     /// Runs queries.
@@ -131,11 +144,19 @@ impl Database {
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut connection = self.lock();
-        transact(&mut connection, change).map_err(|error| locate(&self.path, error))
+        let value = transact(&mut connection, change).map_err(|error| locate(&self.path, error))?;
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.after_write(&connection);
+        }
+        Ok(value)
     }
 
-    /// Moves the log into the database and empties it: who opens the database first reads the whole log. Gives way
-    /// to others.
+    /// How many bytes of log there are. Who opens the database first reads all of it.
+    pub(crate) fn log_length(root: &Path) -> u64 {
+        std::fs::metadata(root.join("kiln.db-wal")).map_or(0, |log| log.len())
+    }
+
+    /// Moves the log into the database and empties it. Gives way to others.
     pub(crate) fn shorten_log(&self) -> Result<(), StoreError> {
         self.read(|connection| {
             // The long part, while others write.
@@ -176,6 +197,7 @@ fn open(path: &Path, root: &Path, whiteouts: Whiteouts) -> Result<Connection, St
     }
     claim(&connection, root, whiteouts)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", MOST_PAGES)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -188,8 +210,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Brings an empty or older database up to date. The lock on the root keeps two processes from doing it at
-/// once: entering WAL mode fails at once, without waiting, while somebody else is in the database.
+/// Brings an empty or older database up to date. The lock on the root keeps two processes from doing it at once.
 fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), StoreError> {
     let lock = sys::open_directory(root).map_err(StoreError::io("open", root))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(StoreError::io("lock", root))?;
@@ -204,8 +225,7 @@ fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), 
             return Err(StoreError::DatabaseDamaged { path: path.to_owned(), reason });
         }
     }
-    let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
+    if enter_wal(connection)? != "wal" {
         let reason = "its file system does not support a write-ahead log".to_owned();
         return Err(StoreError::DatabaseDamaged { path: path.to_owned(), reason });
     }
@@ -216,6 +236,22 @@ fn migrate(connection: &mut Connection, path: &Path, root: &Path) -> Result<(), 
         transaction.pragma_update(None, "user_version", supported())?;
         Ok(())
     })
+}
+
+/// Yields the mode that the database is in then. SQLite does not wait here while somebody else is in the database; who
+/// is, looks at its version and leaves again.
+fn enter_wal(connection: &Connection) -> rusqlite::Result<String> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let mut waited = Duration::ZERO;
+    loop {
+        match connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && waited < BUSY_TIMEOUT => {
+                std::thread::sleep(PAUSE);
+                waited += PAUSE;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Checks that the layers carry marks of this kind. The first to open a database settles it.
@@ -313,6 +349,31 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| Database::open(root.path(), Whiteouts::Trusted).unwrap());
             }
+        });
+    }
+
+    /// Several kilns that were the first in a store used to fail now and then: `database is locked`.
+    #[test]
+    fn a_new_database_is_opened_while_others_look_at_it() {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
+        let roots: Vec<_> = (0..30).map(|_| tempfile::tempdir().unwrap()).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let open = |root: &tempfile::TempDir| Connection::open(root.path().join("kiln.db")).unwrap();
+                    let others: Vec<Connection> = roots.iter().map(open).collect();
+                    while !stopped() {
+                        for other in &others {
+                            // It may be locked, which is none of our business.
+                            let _ = version(other);
+                        }
+                    }
+                });
+            }
+            let opened: Vec<_> = roots.iter().map(|root| Database::open(root.path(), Whiteouts::Trusted)).collect();
+            stop.store(true, std::sync::atomic::Ordering::SeqCst);
+            opened.into_iter().for_each(|opened| drop(opened.unwrap()));
         });
     }
 

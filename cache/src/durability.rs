@@ -9,6 +9,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::{Digest, Hasher};
@@ -18,8 +20,12 @@ use crate::database::{self, Database};
 use crate::store::Inner;
 use crate::{StoreError, Whiteouts, check, images, layers, session, sys};
 
-/// How old the oldest row that is not durable may get before an opened store sees to it.
+/// How old the oldest row that is not durable may get before the next who writes sees to it.
 const DURABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long the database's log may get before one who writes empties it, in bytes. Reading so much takes a fifth of a
+/// millisecond, which every process pays that opens the store.
+const LONGEST_LOG: u64 = 512 << 10;
 
 /// What another boot left of one kind.
 struct Left {
@@ -133,19 +139,52 @@ fn layers_of_other_boots(connection: &Connection, boot: &str) -> rusqlite::Resul
     query.query_map([boot], |row| database::digest(row, 0))?.collect()
 }
 
-/// Makes old rows durable while others work.
-pub(crate) fn settle_in_background(store: &Inner) -> Result<(), StoreError> {
-    let Inner { root, boot, database, .. } = store;
-    let Some(oldest) = database.read(|connection| oldest_not_durable(connection, boot))? else { return Ok(()) };
-    let due = SystemTime::now().checked_sub(DURABLE_AFTER).map_or(i64::MIN, database::to_nanos);
-    if oldest > due {
-        return Ok(());
+/// Makes old rows durable and keeps the log short, in a thread of its own, while a build that writes goes on. One that
+/// finds all that it needs is over before that could be done, and does not begin it.
+pub(crate) struct Upkeep {
+    root: PathBuf,
+    whiteouts: Whiteouts,
+    boot: String,
+    /// Whether rows were looked at.
+    has_looked: AtomicBool,
+    is_at_work: Arc<AtomicBool>,
+}
+
+impl Upkeep {
+    pub(crate) fn new(root: &Path, whiteouts: Whiteouts, boot: &str) -> Self {
+        let (root, boot) = (root.to_owned(), boot.to_owned());
+        Self { root, whiteouts, boot, has_looked: AtomicBool::new(false), is_at_work: Arc::default() }
     }
-    let (root, whiteouts, boot) = (root.clone(), store.whiteouts, boot.clone());
-    // A thread that does not start or fails leaves the rows as they are, to the next open.
-    let settle = move || drop(settle(&root, whiteouts, &boot));
-    let _ = std::thread::Builder::new().name("kiln-durable".to_owned()).spawn(settle);
-    Ok(())
+
+    /// Sees what there is to do. What cannot be done is left to the next who writes.
+    pub(crate) fn after_write(&self, connection: &Connection) {
+        let (root, whiteouts, boot) = (self.root.clone(), self.whiteouts, self.boot.clone());
+        if !self.has_looked.swap(true, Ordering::Relaxed) && has_old_rows(connection, &boot).unwrap_or(false) {
+            self.start(move || settle(&root, whiteouts, &boot));
+        } else if Database::log_length(&root) > LONGEST_LOG {
+            self.start(move || Database::open(&root, whiteouts)?.shorten_log());
+        }
+    }
+
+    fn start(&self, work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) {
+        if self.is_at_work.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let is_at_work = Arc::clone(&self.is_at_work);
+        let work = move || {
+            let _ = work();
+            is_at_work.store(false, Ordering::SeqCst);
+        };
+        if std::thread::Builder::new().name("kiln-upkeep".to_owned()).spawn(work).is_err() {
+            self.is_at_work.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Whether something has waited too long to become durable.
+fn has_old_rows(connection: &Connection, boot: &str) -> rusqlite::Result<bool> {
+    let due = SystemTime::now().checked_sub(DURABLE_AFTER).map_or(i64::MIN, database::to_nanos);
+    Ok(oldest_not_durable(connection, boot)?.is_some_and(|oldest| oldest <= due))
 }
 
 fn oldest_not_durable(connection: &Connection, boot: &str) -> rusqlite::Result<Option<i64>> {

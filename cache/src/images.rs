@@ -1,7 +1,7 @@
 //! Images by name, and references seen before.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kiln_solver::{Digest, Layer, Origin, Platform};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -20,6 +20,13 @@ pub struct ImageRecord {
     pub platform: Platform,
     /// When it got this name.
     pub tagged: SystemTime,
+}
+
+impl ImageRecord {
+    /// Whether another one says the same, but for the time.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.id, &self.layers, &self.platform) == (&other.id, &other.layers, &other.platform)
+    }
 }
 
 const COLUMNS: &str = "image, layers, platform, tagged, name";
@@ -64,11 +71,18 @@ pub(crate) fn drop_broken(transaction: &Transaction<'_>) -> Result<(), StoreErro
 }
 
 impl Store {
-    /// Gives an image a name (a normalised reference), taking it from another image if need be.
+    /// Gives an image a name (a normalised reference), taking it from another image if need be. One that has it
+    /// already, and has had it for a few minutes at most, is left as it is.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn tag(&self, name: &str, image: &ImageRecord) -> Result<(), StoreError> {
+        /// What is tagged again and again need not be written each time.
+        const FRESH: Duration = Duration::from_secs(600);
+        // Nothing of an image that has a name is ever condemned.
+        if self.image(name)?.is_some_and(|known| known.is_same(image) && image.tagged <= known.tagged + FRESH) {
+            return Ok(());
+        }
         let layers: Vec<RecordedLayer> = image.layers.iter().map(RecordedLayer::from).collect();
         let insert =
             "INSERT OR REPLACE INTO images (name, image, layers, platform, tagged) VALUES (?1, ?2, ?3, ?4, ?5)";

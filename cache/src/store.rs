@@ -10,6 +10,7 @@ use kiln_solver::Digest;
 
 use crate::compress::Compressing;
 use crate::database::Database;
+use crate::durability::Upkeep;
 use crate::generation::{Generation, Generations};
 use crate::session::{self, Session};
 use crate::{StoreError, StoredLayer, durability, sys};
@@ -50,8 +51,8 @@ pub(crate) struct Inner {
 
 impl Store {
     /// Opens the store at `root`, creating what is missing, and clears away what dead processes and other
-    /// boots left unfinished. What has waited longer than a minute to become durable is made so meanwhile, by
-    /// a thread of its own.
+    /// boots left unfinished. Once something is written, what has waited longer than a minute to become durable is
+    /// made so, by a thread of its own.
     ///
     /// # Errors
     /// When `root` cannot be written, or its database is damaged or newer than this program.
@@ -68,7 +69,7 @@ impl Store {
         let dead = session::dead(&tmp)?;
         // Before anything is read.
         let generation = Generations::of(&root).enter()?;
-        let database = Database::open(&root, whiteouts)?;
+        let database = Database::open(&root, whiteouts)?.with_upkeep(Upkeep::new(&root, whiteouts, &boot));
         let store = Self(Arc::new(Inner {
             generation,
             root,
@@ -81,12 +82,12 @@ impl Store {
             spare_drafts: Mutex::default(),
             session: Mutex::default(),
         }));
-        if let Some(first) = dead.first() {
-            store.remove_leftovers(first.directory())?;
+        if let Some(first) = dead.first()
+            && store.remove_leftovers(first.directory())?
+        {
             session::bury(dead);
         }
         durability::check_other_boots(&store.0)?;
-        durability::settle_in_background(&store.0)?;
         Ok(store)
     }
 

@@ -8,8 +8,10 @@ use kiln_solver::{
     Step, Taken,
 };
 
+use rustix::fs::inotify;
+
 use crate::testing::*;
-use crate::{ImageRecord, Store, StoredLayer, Whiteouts};
+use crate::{ImageRecord, Store, StoredLayer, Whiteouts, sys};
 
 fn open(root: &std::path::Path, boot: &str) -> Store {
     Store::open_in_boot(root, Whiteouts::Trusted, boot.to_owned()).unwrap()
@@ -251,17 +253,128 @@ fn an_old_record_is_made_durable_in_the_background() {
         store.inner().database.write(|transaction| Ok(transaction.execute(update, [nanos])?)).unwrap();
     };
     let is_durable = || -> bool {
-        let query = "SELECT boot IS NULL FROM blobs";
+        let query = "SELECT boot IS NULL FROM blobs ORDER BY id LIMIT 1";
         store.inner().database.read(|connection| connection.query_row(query, [], |row| row.get(0))).unwrap()
     };
     drop(open(&root, "first"));
     assert!(!is_durable());
     age(61);
+    // Who only reads is over before the disk could be waited for.
     drop(open(&root, "first"));
+    assert!(!is_durable());
+    open(&root, "first").put_blob(b"young").unwrap();
     // Nothing else ends the wait: the test hangs, and is seen to, if the thread never does it.
     while !is_durable() {
         std::thread::yield_now();
     }
+}
+
+/// Every process that opens the store reads the whole log. It used to grow to a thousand pages.
+#[test]
+fn the_log_is_emptied_by_those_who_write() {
+    let (root, store) = store();
+    let length = || crate::database::Database::log_length(root.path());
+    for number in 0..200 {
+        store.put_blob(format!("one {number}").as_bytes()).unwrap();
+    }
+    // A thread does it; the test hangs, and is seen to, if it never does.
+    for number in 0.. {
+        if length() <= 512 << 10 {
+            break;
+        }
+        store.put_blob(format!("one more {number}").as_bytes()).unwrap();
+    }
+}
+
+/// What `look` reads of files, as the kernel counts it for this thread: calls and bytes.
+fn reads(look: impl FnOnce()) -> [u64; 2] {
+    let count = || {
+        let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
+        [field("syscr:"), field("rchar:")]
+    };
+    let before: [u64; 2] = count();
+    look();
+    let after = count();
+    [after[0] - before[0], after[1] - before[1]]
+}
+
+/// A store with so many records, a tenth as many layers, and what goes with them.
+fn large_store(records: i64) -> (tempfile::TempDir, Digest) {
+    let (root, store) = store();
+    let made = file_layer(&store, "made");
+    store.save(&[key("made")], &record(&[Output::Layers(vec![built(&made)])])).unwrap();
+    store.tag("app", &ImageRecord { layers: vec![built(&made)], ..image(&store, "config") }).unwrap();
+    let count = "WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < ?1)";
+    let rows = [
+        (
+            "records (key, step, name, outputs, saved, boot)",
+            "records",
+            "randomblob(32), step, name, outputs, saved, boot",
+            1,
+        ),
+        ("steps (own, likeness, detail, saved)", "steps", "randomblob(32), likeness || n, detail, saved", 1),
+        (
+            "layers (diff_id, content, created, imported, saved, boot)",
+            "layers",
+            "randomblob(32), content, created, imported, saved, boot",
+            10,
+        ),
+        ("blobs (digest, size, saved, boot)", "blobs", "randomblob(32), size, saved, boot", 10),
+    ];
+    store
+        .inner()
+        .database
+        .write(|transaction| {
+            for (into, from, columns, share) in rows {
+                let insert =
+                    format!("{count} INSERT INTO {into} SELECT {columns} FROM count, (SELECT * FROM {from} LIMIT 1)");
+                transaction.execute(&insert, [records / share])?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    for _ in 0..records / 10 {
+        let name = Digest::of(sys::random_name().unwrap().as_bytes()).hex();
+        std::fs::create_dir(root.path().join("layers").join(name)).unwrap();
+    }
+    store.make_durable().unwrap();
+    (root, *made.diff_id())
+}
+
+/// The pages of the database that lead to a row grow with the logarithm of how many rows there are; nothing else may.
+#[test]
+fn a_large_store_is_asked_with_hardly_more_reads_than_a_small_one() {
+    let cost = |records| {
+        let (root, layer) = large_store(records);
+        let inotify = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        for folder in ["layers", "blobs/sha256", "history", "contexts", "mounts"] {
+            inotify::add_watch(&inotify, root.path().join(folder), inotify::WatchFlags::ACCESS).unwrap();
+        }
+        let open = reads(|| drop(Store::open(root.path(), Whiteouts::Trusted).unwrap()));
+        let store = Store::open(root.path(), Whiteouts::Trusted).unwrap();
+        let ask = reads(|| {
+            assert!(store.find(&key("made")).unwrap().is_some());
+            assert!(store.find(&key("never made")).unwrap().is_none());
+            assert!(store.layer(&layer).unwrap().is_some());
+            let unlike = Step::new(Operation::Exec(Exec::default()), "unlike any");
+            assert!(store.nearest(&unlike).unwrap().is_none());
+            let known = store.image("app").unwrap().unwrap();
+            store.tag("app", &known).unwrap();
+            store.note_use().unwrap();
+        });
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let walked = inotify::Reader::new(&inotify, &mut buffer).next().is_ok();
+        assert!(!walked, "a folder that grows was listed");
+        assert_eq!(crate::database::Database::log_length(root.path()), 0, "something was written");
+        [open, ask]
+    };
+    let (small, large) = (cost(50), cost(50_000));
+    // A page more for each of the trees that are asked, and twice that for those that a page more splits.
+    let most = |small: [u64; 2], pages: u64| [small[0] + pages, small[1] + pages * 4096];
+    let [open, ask] = [most(small[0], 4), most(small[1], 24)];
+    assert!(large[0][0] <= open[0] && large[0][1] <= open[1], "opening: {large:?} against {small:?}");
+    assert!(large[1][0] <= ask[0] && large[1][1] <= ask[1], "asking: {large:?} against {small:?}");
 }
 
 #[test]

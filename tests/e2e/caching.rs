@@ -1,6 +1,7 @@
 //! What is cached, and what is not.
 
 use kiln_tests::{Project, World};
+use rustix::fs::inotify;
 
 const TWO_STAGES: &str = "FROM busybox AS build
 WORKDIR /src
@@ -400,4 +401,34 @@ RUN --network=none id -u > /tmp/id
     let outcome = world.build(&project).arg("--explain").succeeds();
     outcome.ran("id -u").says("`user ada`: 7:7 [7] → 8:8 [8]");
     assert_eq!(world.tree(&project).text("tmp/id"), "8\n");
+}
+
+/// What such a build costs must not depend on how much else there is.
+#[test]
+fn a_cached_build_writes_no_row_and_lists_no_folder_of_the_store() {
+    let world = World::new();
+    let text = "FROM busybox\nWORKDIR /app\nCOPY . .\nRUN --network=none cat file > copy\n";
+    let project = world.project(&[("Dockerfile", text), ("file", "x\n")]);
+    world.build(&project).args(["-t", "app"]).succeeds();
+    world.build(&project).args(["-t", "app"]).succeeds().all_cached();
+    let database = || ["kiln.db", "kiln.db-wal"].map(|name| std::fs::read(world.root().join(name)).unwrap());
+    let before = database();
+    let inotify = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let mut folders = vec![world.root().join("layers"), world.root().join("blobs/sha256")];
+    while let Some(folder) = folders.pop() {
+        inotify::add_watch(&inotify, &folder, inotify::WatchFlags::OPEN).unwrap();
+        let entries = std::fs::read_dir(&folder).unwrap().flatten();
+        folders.extend(entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()));
+    }
+    // Our own looking around.
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&inotify, &mut buffer);
+    while events.next().is_ok() {}
+    world.build(&project).args(["-t", "app"]).succeeds().all_cached();
+    assert!(database() == before, "something was written");
+    let mut opened = Vec::new();
+    while let Ok(event) = events.next() {
+        opened.extend(event.events().contains(inotify::ReadFlags::ISDIR).then(|| format!("{:?}", event.file_name())));
+    }
+    assert_eq!(opened, [""; 0], "folders were opened");
 }

@@ -59,19 +59,22 @@ impl Store {
         Ok(suspects)
     }
 
-    /// Removes the files of `contexts/` that are written beside their place (their names have dots) by nobody any more.
-    pub(super) fn remove_parts_of_contexts(&self) -> Result<(), StoreError> {
+    /// Removes the files of `contexts/` that are written beside their place (their names have dots) by nobody any more;
+    /// `false` where somebody still has one.
+    pub(super) fn remove_parts_of_contexts(&self) -> Result<bool, StoreError> {
+        let mut is_done = true;
         let folder = self.root().join("contexts");
         for name in names(&folder)?.into_iter().filter(|name| name.as_bytes().contains(&b'.')) {
             let path = folder.join(name);
             let Ok(file) = std::fs::File::open(&path) else { continue };
-            let is_free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if is_free && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                is_done = false;
+            } else if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
                 // Its name is nobody else's, so nothing but this file can be there.
                 let _ = std::fs::remove_file(&path);
             }
         }
-        Ok(())
+        Ok(is_done)
     }
 
     /// Those that the database does not know, if they are still there.

@@ -38,14 +38,16 @@ impl Store {
     }
 
     /// Removes the layers and blobs that were put into place by somebody who was killed before he could record them, and
-    /// stat caches that were not written to their end. What is removed comes to lie in `trash`.
-    pub(crate) fn remove_leftovers(&self, trash: &Path) -> Result<(), StoreError> {
-        self.remove_parts_of_contexts()?;
+    /// stat caches that were not written to their end. What is removed comes to lie in `trash`. `false` where it must be
+    /// done again: a process that is just dying lets go of its files one after the other.
+    pub(crate) fn remove_leftovers(&self, trash: &Path) -> Result<bool, StoreError> {
+        let is_done = self.remove_parts_of_contexts()?;
         let suspects = self.unrecorded_paths()?;
         self.inner().database.write(|transaction| {
             let unknown = self.still_unknown(transaction, suspects)?;
             unknown.iter().try_for_each(|leftover| put_away(&self.root().join(&leftover.path), trash))
-        })
+        })?;
+        Ok(is_done)
     }
 
     /// Drops the row of a layer or blob; yields the path that it has spoken for.

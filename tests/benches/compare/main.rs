@@ -12,6 +12,7 @@
     reason = "a benchmark: a panic is how a failure is told, and its table goes to stdout"
 )]
 
+mod large_store;
 mod report;
 mod workloads;
 

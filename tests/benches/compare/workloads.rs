@@ -1,5 +1,6 @@
 //! The workloads, each made ready for kiln and for buildah.
 
+use crate::large_store;
 use kiln_tests::buildah::Buildah;
 use kiln_tests::{Kiln, Project, World, command, users};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,9 @@ pub(crate) fn all() -> Vec<Workload> {
     };
     let mut all = vec![
         workload("a", "all cached, ten instructions", 5, all_cached_small),
-        workload("b", "all cached, 20,000 files of 4 KiB", 30, all_cached_large),
+        workload("a50k", "the same in a store of 50,000 records", 5, all_cached_large_store),
+        workload("b", "all cached, 20,000 files of 4 KiB", 30, || all_cached(|world| many_files(world, 20_000))),
+        workload("b100k", "all cached, 100,000 of them", 120, || all_cached(|world| many_files(world, 100_000))),
         workload("c", "COPY of those, nothing known of them", 500, cold_copy),
         workload("cw", "COPY of those again, the context known", 500, warm_copy),
         workload("d", "thirty RUN true", 150, thirty_runs),
@@ -77,19 +80,29 @@ CMD [\"sh\"]
 ";
 
 fn all_cached_small() -> Pair {
-    all_cached(|world| world.project(&[("Dockerfile", TEN_INSTRUCTIONS), ("a", "a\n"), ("b", "b\n")]))
+    all_cached(small)
 }
 
-fn all_cached_large() -> Pair {
-    all_cached(many_files)
+fn small(world: &World) -> Project {
+    world.project(&[("Dockerfile", TEN_INSTRUCTIONS), ("a", "a\n"), ("b", "b\n")])
 }
 
-/// 20,000 files of 4 KiB of noise in 200 directories.
-fn many_files(world: &World) -> Project {
+/// kiln's store holds 50,000 records and 5,000 layers of other builds.
+fn all_cached_large_store() -> Pair {
+    all_cached(|world| {
+        let project = small(world);
+        world.build(&project).succeeds();
+        large_store::fill(world.root(), 50_000, 5_000);
+        project
+    })
+}
+
+/// So many files of 4 KiB of noise, a hundred in each directory.
+fn many_files(world: &World, files: usize) -> Project {
     let project = world.project(&[("Dockerfile", "FROM busybox\nCOPY . /files\n")]);
     let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
     let mut content = vec![0; 4096];
-    for directory in 0..200 {
+    for directory in 0..files / 100 {
         let path = project.join(&format!("d{directory}"));
         std::fs::create_dir(&path).unwrap();
         for file in 0..100 {
@@ -164,7 +177,7 @@ fn remove_images(buildah: &Buildah) {
 /// Each run has a store that knows the base and nothing else.
 fn cold_copy() -> Pair {
     let mut world = World::new();
-    let project = many_files(&world);
+    let project = many_files(&world, 20_000);
     let buildah = with_base();
     let context = project.path().to_owned();
     let mut run = 0;
@@ -186,7 +199,7 @@ fn cold_copy() -> Pair {
 
 fn warm_copy() -> Pair {
     let world = World::new();
-    let project = many_files(&world);
+    let project = many_files(&world, 20_000);
     uncached_project(world, project, &[])
 }
 
