@@ -1,7 +1,7 @@
 //! What the files of a context hold: known from the stat cache, else read, in parallel.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use kiln_solver::{Cancel, Hasher};
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::listing::{Content, Node, look_at, open_file};
 use super::stat_cache::{Identity, Known, StatCache};
 use super::{Context, ContextError};
-use crate::files::{Attributes, Kind, attributes_of};
+use crate::files::{Kind, attributes_of};
 
 /// Small enough to stay in the processor's cache between reading and hashing.
 const CHUNK: usize = 256 * 1024;
@@ -22,13 +22,17 @@ type Learned = Option<(Identity, Known)>;
 
 impl Context {
     /// Finds out what these files hold, wherever that is not known yet.
-    pub(crate) fn hash(&self, files: &[(Arc<[u8]>, Arc<Node>)], cancel: &Cancel) -> Result<(), ContextError> {
-        let open: Vec<_> = files.iter().filter(|(_, node)| node.content.get().is_none()).collect();
+    pub(crate) fn hash<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a [u8], &'a Node)> + Clone,
+        cancel: &Cancel,
+    ) -> Result<(), ContextError> {
+        let open: Vec<_> = files.clone().filter(|(_, node)| node.content.get().is_none()).collect();
         if open.is_empty() {
             return Ok(());
         }
-        let known = self.known.get_or_init(|| StatCache::open(self.stat_cache.clone()));
-        let learn = |buffer: &mut Vec<u8>, (path, node): &&(Arc<[u8]>, Arc<Node>)| {
+        let known = self.known();
+        let learn = |buffer: &mut Vec<u8>, (path, node): &(&[u8], &Node)| {
             if cancel.is_requested() {
                 return Err(ContextError::Cancelled);
             }
@@ -39,12 +43,11 @@ impl Context {
         let learned: Vec<Learned> =
             open.par_iter().with_min_len(16).map_init(Vec::new, learn).collect::<Result<_, _>>()?;
         if learned.iter().any(Option::is_some) {
-            let files = open
-                .iter()
-                .zip(learned)
-                .filter_map(|((_, node), learned)| learned.or_else(|| found_again(known, node)));
+            let mut all = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(learned.into_iter().flatten());
+            let again = files.filter_map(|(_, node)| found_again(known, node));
             // It is a cache: a disk that is full or read-only makes the next build slower and this one no worse.
-            let _ = known.save(files);
+            let _ = known.save(again.chain(all.iter().copied()));
         }
         Ok(())
     }
@@ -58,13 +61,12 @@ impl Context {
     ) -> Result<(Content, Learned), ContextError> {
         match known.find(&node.identity) {
             Some(Known { digest, attributes: false }) => {
-                let content = Content { digest, size: node.identity.size, attributes: Attributes::default() };
-                Ok((content, None))
+                Ok((Content { digest, size: node.identity.size, attributes: None }, None))
             }
             Some(Known { digest, attributes: true }) => {
                 let file = open_file(self.descriptor(), path).map_err(|errno| self.error("open", path, errno))?;
                 let attributes = attributes_of(&file).map_err(|errno| self.error("read", path, errno))?;
-                Ok((Content { digest, size: node.identity.size, attributes }, None))
+                Ok((Content::new(digest, node.identity.size, attributes), None))
             }
             None => self.read(path, buffer),
         }
@@ -95,8 +97,8 @@ impl Context {
             let attributes = attributes_of(&file).map_err(|errno| self.error("read", path, errno))?;
             let (_, after) = look_at(&file).map_err(|errno| self.error("read", path, errno))?;
             if before == after && size == after.size {
-                let content = Content { digest: hasher.finish(), size, attributes };
-                let known = Known { digest: content.digest, attributes: !content.attributes.is_empty() };
+                let content = Content::new(hasher.finish(), size, attributes);
+                let known = Known { digest: content.digest, attributes: content.attributes.is_some() };
                 return Ok((content, after.settled(started).then_some((after, known))));
             }
         }

@@ -28,10 +28,11 @@ use kiln_solver::Digest;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::paths;
-use stat_cache::StatCache;
+use stat_cache::{Identity, Known, StatCache};
 use walk::Seen;
 
 pub(crate) use listing::{Node, open_file};
+pub(crate) use walk::{Directory, NodeRef};
 
 /// A directory that builds read from, seen through a `.dockerignore`.
 pub struct Context {
@@ -40,8 +41,10 @@ pub struct Context {
     descriptor: OwnedFd,
     ignore: Ignore,
     stat_cache: PathBuf,
-    /// Read when the first file is asked for.
+    /// Read when the first directory is.
     known: OnceLock<StatCache>,
+    /// What this build has added to that.
+    learned: Mutex<Vec<(Identity, Known)>>,
     seen: Mutex<Seen>,
 }
 
@@ -105,6 +108,7 @@ impl Context {
             ignore,
             stat_cache,
             known: OnceLock::new(),
+            learned: Mutex::default(),
             seen: Mutex::default(),
         })
     }
@@ -117,6 +121,11 @@ impl Context {
     /// The directory as it was given.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What earlier builds learned.
+    fn known(&self) -> &StatCache {
+        self.known.get_or_init(|| StatCache::open(self.stat_cache.clone()))
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {

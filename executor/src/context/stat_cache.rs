@@ -3,7 +3,8 @@
 //! ```text
 //! $ROOT/contexts/HEX       HEX: the digest of the context's real path
 //!   header   "kilnstat", version u32, generation u32, slots u64, records u64, 0 u64…     64 bytes
-//!   slots    a hash table with linear probing over (dev, ino), empty slots are zero      96 bytes each:
+//!   slots    a hash table with linear probing over (dev, ino), three quarters full,      96 bytes each:
+//!            empty slots are zero
 //!            check u64, dev u64, ino u64, size u64, mtime i64, ctime i64,
 //!            mtime nanoseconds u32, ctime nanoseconds u32, generation u32, flags u32, digest [u8; 32]
 //! ```
@@ -26,9 +27,13 @@ use rustix::fs::FlockOperation;
 use super::map::map;
 
 const MAGIC: &[u8; 8] = b"kilnstat";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 64;
 const RECORD: usize = 96;
+/// Where things are in a record.
+const CHECK: usize = 0;
+const DEVICE: usize = 8;
+const INODE: usize = 16;
 const MOST_AGE: u32 = 64;
 
 /// The kernel stamps files with the time of its last clock tick, 10 ms ago at most; a file that is no older than
@@ -79,7 +84,7 @@ impl Identity {
 
     fn slot(&self, slots: usize) -> usize {
         let mixed = mix(mix(self.device) ^ self.inode);
-        usize::try_from(mixed & (slots as u64 - 1)).unwrap_or(0)
+        usize::try_from((u128::from(mixed) * slots as u128) >> 64).unwrap_or(0)
     }
 }
 
@@ -97,18 +102,18 @@ impl StatCache {
     /// What is known of this very file.
     pub(crate) fn find(&self, file: &Identity) -> Option<Known> {
         let table = self.table.as_deref()?;
-        let start = file.slot(self.slots);
-        for step in 0..self.slots {
-            let record = record(table, (start + step) & (self.slots - 1))?;
-            if record.iter().all(|byte| *byte == 0) {
+        let mut slot = file.slot(self.slots);
+        for _ in 0..self.slots {
+            let record = record(table, slot)?;
+            if u64_at(record, CHECK) == 0 {
                 return None;
             }
-            if let Some((found, known, _)) = decode(record)
-                && found.device == file.device
-                && found.inode == file.inode
+            if (u64_at(record, DEVICE), u64_at(record, INODE)) == (file.device, file.inode)
+                && let Some((found, known, _)) = decode(record)
             {
                 return (found == *file).then_some(known);
             }
+            slot = next_slot(slot, self.slots);
         }
         None
     }
@@ -151,8 +156,13 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn read_header(table: &[u8]) -> Option<(u32, usize)> {
     let slots = usize::try_from(u64_at(table, 16)).ok()?;
-    let fits = slots.is_power_of_two() && slots.checked_mul(RECORD)?.checked_add(HEADER)? == table.len();
+    let fits = slots > 0 && slots.checked_mul(RECORD)?.checked_add(HEADER)? == table.len();
     (table.get(..8)? == MAGIC && u32_at(table, 8) == VERSION && fits).then(|| (u32_at(table, 12), slots))
+}
+
+/// The slot to look at next.
+fn next_slot(slot: usize, slots: usize) -> usize {
+    if slot + 1 == slots { 0 } else { slot + 1 }
 }
 
 fn record(table: &[u8], slot: usize) -> Option<&[u8]> {
@@ -166,7 +176,7 @@ fn check(record: &[u8]) -> u64 {
 }
 
 fn decode(record: &[u8]) -> Option<(Identity, Known, u32)> {
-    if check(record) != u64_at(record, 0) {
+    if check(record) != u64_at(record, CHECK) {
         return None;
     }
     let time = |seconds, nanos| Timestamp {
@@ -174,8 +184,8 @@ fn decode(record: &[u8]) -> Option<(Identity, Known, u32)> {
         nanos: u32_at(record, nanos),
     };
     let file = Identity {
-        device: u64_at(record, 8),
-        inode: u64_at(record, 16),
+        device: u64_at(record, DEVICE),
+        inode: u64_at(record, INODE),
         size: u64_at(record, 24),
         modified: time(32, 48),
         changed: time(40, 52),
@@ -187,8 +197,8 @@ fn decode(record: &[u8]) -> Option<(Identity, Known, u32)> {
 fn encode(file: &Identity, known: &Known, generation: u32) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     let mut put = |at: usize, field: &[u8]| record[at..at + field.len()].copy_from_slice(field);
-    put(8, &file.device.to_le_bytes());
-    put(16, &file.inode.to_le_bytes());
+    put(DEVICE, &file.device.to_le_bytes());
+    put(INODE, &file.inode.to_le_bytes());
     put(24, &file.size.to_le_bytes());
     put(32, &file.modified.seconds.to_le_bytes());
     put(40, &file.changed.seconds.to_le_bytes());
@@ -204,7 +214,7 @@ fn encode(file: &Identity, known: &Known, generation: u32) -> [u8; RECORD] {
 
 fn encode_table(generation: u32, records: impl ExactSizeIterator<Item = (Identity, Known, u32)>) -> Vec<u8> {
     let count = records.len();
-    let slots = (count + count / 3 + 1).next_power_of_two();
+    let slots = count + count / 3 + 1;
     let mut table = vec![0; HEADER + slots * RECORD];
     table[..8].copy_from_slice(MAGIC);
     table[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -213,8 +223,8 @@ fn encode_table(generation: u32, records: impl ExactSizeIterator<Item = (Identit
     table[24..32].copy_from_slice(&(count as u64).to_le_bytes());
     for (file, known, used) in records {
         let mut slot = file.slot(slots);
-        while record(&table, slot).is_some_and(|record| u64_at(record, 0) != 0) {
-            slot = (slot + 1) & (slots - 1);
+        while record(&table, slot).is_some_and(|record| u64_at(record, CHECK) != 0) {
+            slot = next_slot(slot, slots);
         }
         let start = HEADER + slot * RECORD;
         table[start..start + RECORD].copy_from_slice(&encode(&file, &known, used));

@@ -1,6 +1,5 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::Cancel;
@@ -43,8 +42,8 @@ fn walk(context: &Context) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![Vec::new()];
     while let Some(path) = open.pop() {
-        for node in &context.directory(&path).unwrap().nodes {
-            let path = paths::join(&path, &node.name);
+        for node in context.directory(&path).unwrap().iter() {
+            let path = paths::join(&path, node.name());
             found.push(String::from_utf8_lossy(&path).into_owned());
             if node.kind == Kind::Directory {
                 open.push(path);
@@ -57,7 +56,7 @@ fn walk(context: &Context) -> Vec<String> {
 
 fn digest(context: &Context, path: &str) -> Result<Digest, ContextError> {
     let node = context.node(path.as_bytes()).unwrap().unwrap();
-    context.hash(&[(path.as_bytes().into(), node.clone())], &Cancel::new())?;
+    context.hash([(path.as_bytes(), &*node)].into_iter(), &Cancel::new())?;
     Ok(node.content.get().unwrap().digest)
 }
 
@@ -89,7 +88,7 @@ fn big_directories_are_complete_and_sorted() {
     let names: Vec<String> = (0..2000).map(|number| format!("{number:05}")).collect();
     let fixture = Fixture::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let directory = fixture.open("").directory(b"").unwrap();
-    assert!(directory.nodes.iter().map(|node| &*node.name).eq(names.iter().map(String::as_bytes)));
+    assert!(directory.nodes.iter().map(|node| directory.name(node)).eq(names.iter().map(String::as_bytes)));
 }
 
 #[test]
@@ -129,12 +128,40 @@ fn what_the_stat_cache_knows_is_not_read() {
     assert_eq!(digest(&fixture.open(""), "file").unwrap(), Digest::of(b"longer than before"));
 }
 
+/// The file of the cache is written anew for each: the last one used to win.
+#[test]
+fn what_one_copy_learned_outlives_the_next() {
+    let fixture = Fixture::new(&["first", "second"]);
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    for name in ["first", "second"] {
+        stamp(&fixture.root().join(name), old);
+    }
+    // The change time is this moment's: files that are too young are not remembered.
+    let remembered = |name: &str| {
+        let context = fixture.open("");
+        let node = context.directory(b"").unwrap().iter().find(|node| node.name() == name.as_bytes()).unwrap();
+        node.content.get().is_some()
+    };
+    let settled = |context: &Context, name: &str| {
+        let node = context.node(name.as_bytes()).unwrap().unwrap();
+        node.identity.settled(SystemTime::now())
+    };
+    while !settled(&fixture.open(""), "second") {
+        std::thread::yield_now();
+    }
+    let context = fixture.open("");
+    for name in ["first", "second"] {
+        digest(&context, name).unwrap();
+    }
+    assert!(remembered("first") && remembered("second"));
+}
+
 #[test]
 fn a_swapped_file_is_not_followed_and_not_waited_for() {
     let fixture = Fixture::new(&["file", "dir/file"]);
     let context = fixture.open("");
     let node = context.node(b"file").unwrap().unwrap();
-    let hash = |path: &[u8], node: &Arc<Node>| context.hash(&[(path.into(), node.clone())], &Cancel::new());
+    let hash = |path: &[u8], node: &Node| context.hash([(path, node)].into_iter(), &Cancel::new());
     let file = fixture.root().join("file");
 
     fs::remove_file(&file).unwrap();

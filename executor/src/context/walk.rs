@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,7 @@ use kiln_parser::ignore::Verdict;
 use kiln_solver::Cancel;
 use rustix::io::Errno;
 
-use super::listing::{self, Node};
+use super::listing::{self, Names, Node};
 use super::{Context, ContextError};
 use crate::files::{Attributes, Kind, attributes_of};
 use crate::paths;
@@ -23,21 +24,63 @@ pub(super) struct Seen {
     /// The directories below which everything has been seen.
     trees: HashSet<Vec<u8>>,
     /// What was looked at by itself.
-    nodes: HashMap<Vec<u8>, Option<Arc<Node>>>,
+    nodes: HashMap<Vec<u8>, Option<NodeRef>>,
 }
 
 /// A directory that has been read.
 pub(crate) struct Directory {
     /// What is in it and not left out, sorted by name; ignored directories too, where a `!` pattern may match
     /// below.
-    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) nodes: Vec<Node>,
+    names: Names,
     pub(crate) attributes: Attributes,
     pub(crate) modified: Timestamp,
 }
 
+/// A node, in the directory that it was found in.
+#[derive(Clone)]
+pub(crate) struct NodeRef {
+    directory: Arc<Directory>,
+    position: usize,
+}
+
+impl NodeRef {
+    /// What it is called in its directory.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.directory.name(self)
+    }
+}
+
+impl Deref for NodeRef {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.directory.nodes[self.position]
+    }
+}
+
 impl Directory {
-    fn get(&self, name: &[u8]) -> Option<&Arc<Node>> {
-        self.nodes.binary_search_by(|node| (*node.name).cmp(name)).ok().map(|position| &self.nodes[position])
+    fn get(self: &Arc<Self>, name: &[u8]) -> Option<NodeRef> {
+        let position = self.nodes.binary_search_by(|node| self.name(node).cmp(name)).ok()?;
+        Some(NodeRef { directory: self.clone(), position })
+    }
+
+    /// What one of its nodes is called.
+    pub(crate) fn name(&self, node: &Node) -> &[u8] {
+        node.name(&self.names)
+    }
+
+    /// All that is in it.
+    pub(crate) fn iter(self: &Arc<Self>) -> impl Iterator<Item = NodeRef> {
+        (0..self.nodes.len()).map(|position| NodeRef { directory: self.clone(), position })
+    }
+}
+
+impl From<(Names, Node)> for NodeRef {
+    /// One that was looked at by itself.
+    fn from((names, node): (Names, Node)) -> Self {
+        let (attributes, modified) = (Attributes::default(), Timestamp::default());
+        Self { directory: Arc::new(Directory { nodes: vec![node], names, attributes, modified }), position: 0 }
     }
 }
 
@@ -95,7 +138,7 @@ impl Context {
         };
         if let Ok(directory) = &read {
             for node in directory.nodes.iter().filter(|node| node.kind == Kind::Directory) {
-                let (path, verdict) = (paths::join(&path, &node.name), node.verdict);
+                let (path, verdict) = (paths::join(&path, directory.name(node)), node.verdict);
                 scope.spawn(move |scope| self.visit(scope, known, found, path, verdict, cancel));
             }
         }
@@ -109,10 +152,10 @@ impl Context {
             errno => failed(errno.into()),
         })?;
         let (_, identity) = listing::look_at(&descriptor).map_err(|errno| failed(errno.into()))?;
-        let nodes = listing::list(descriptor.as_fd(), &|name, directory| self.wanted(path, name, directory, verdict));
-        let nodes = nodes.map_err(failed)?.into_iter().map(Arc::new).collect();
+        let wanted = |name: &[u8], directory: bool| self.wanted(path, name, directory, verdict);
+        let (names, nodes) = listing::list(descriptor.as_fd(), &wanted, self.known()).map_err(failed)?;
         let attributes = attributes_of(&descriptor).map_err(|errno| failed(errno.into()))?;
-        Ok(Arc::new(Directory { nodes, attributes, modified: identity.modified }))
+        Ok(Arc::new(Directory { nodes, names, attributes, modified: identity.modified }))
     }
 
     /// The verdict over something in a directory, unless neither it nor anything below it can be part of the
@@ -135,20 +178,20 @@ impl Context {
     }
 
     /// What is at a path whose components above the last are no links; nothing where it is left out.
-    pub(crate) fn node(&self, path: &[u8]) -> Result<Option<Arc<Node>>, ContextError> {
+    pub(crate) fn node(&self, path: &[u8]) -> Result<Option<NodeRef>, ContextError> {
         let mut seen = self.seen();
         if let Some(directory) = seen.directories.get(paths::parent(path)) {
-            return Ok(directory.get(paths::name(path)).cloned());
+            return Ok(directory.get(paths::name(path)));
         }
         if let Some(node) = seen.nodes.get(path) {
             return Ok(node.clone());
         }
-        let node = self.look(path)?.map(Arc::new);
+        let node = self.look(path)?.map(NodeRef::from);
         seen.nodes.insert(path.to_vec(), node.clone());
         Ok(node)
     }
 
-    fn look(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
+    fn look(&self, path: &[u8]) -> Result<Option<(Names, Node)>, ContextError> {
         let failed = |source: io::Error| self.error("look at", path, source);
         let Ok(name) = CString::new(paths::name(path)) else { return Ok(None) };
         let parent = match listing::open_directory(self.descriptor(), paths::parent(path)) {
@@ -156,15 +199,15 @@ impl Context {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(failed(error.into())),
         };
-        let node = match listing::look(parent.as_fd(), &name, self.verdict(path)) {
-            Ok(node) => node,
+        let found = match listing::look(parent.as_fd(), &name, self.verdict(path)) {
+            Ok(found) => found,
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENAMETOOLONG | libc::ENOTDIR)) => None,
             Err(error) => return Err(failed(error)),
         };
         let left_out = |node: &Node| {
             node.verdict.is_ignored() && !(node.kind == Kind::Directory && self.ignore.may_include_below(path))
         };
-        Ok(node.filter(|node| !left_out(node)))
+        Ok(found.filter(|(_, node)| !left_out(node)))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

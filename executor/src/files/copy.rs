@@ -42,32 +42,41 @@ pub(crate) fn copy(
     for found in matches {
         if action.unpack
             && let [item] = found.items.as_slice()
-            && let Some(bytes) = &item.bytes
-            && unpack::is_archive(bytes)?
+            && let Some(bytes) = tree.bytes(item)
+            && unpack::is_archive(&bytes)?
         {
             let directory = plan.resolve(&paths::clean(action.destination.as_bytes()))?;
             plan.make_directories(&directory, NEW_DIRECTORY, owner.unwrap_or_default())?;
-            unpack::unpack(plan, &directory, bytes, &paths::display(&item.path), owner, store, cancel)?;
+            unpack::unpack(plan, &directory, &bytes, &paths::display(&item.path), owner, store, cancel)?;
         } else {
-            copy_match(plan, found, action, owner)?;
+            copy_match(plan, tree, &found, action, owner)?;
         }
     }
     Ok(())
 }
 
-fn copy_match(plan: &mut Plan, found: Match, action: &CopyAction, owner: Option<Ids>) -> Result<(), FileError> {
-    let target = target(plan, &found, action, owner.unwrap_or_default())?;
+fn copy_match(
+    plan: &mut Plan,
+    tree: &Tree,
+    found: &Match,
+    action: &CopyAction,
+    owner: Option<Ids>,
+) -> Result<(), FileError> {
+    let target = target(plan, found, action, owner.unwrap_or_default())?;
     let contents_only = action.contents_only && found.is_directory();
     let group = if found.twins.is_empty() { 0 } else { plan.next_group() };
-    let first = found.items.first().map(|item| item.metadata.modified);
+    let first = found.items.first().map(Item::modified);
     // The root of layers has no time of its own.
     let modified = first.filter(|modified| *modified != Timestamp::default());
     for (position, item) in found.items.iter().enumerate() {
         let path = paths::join(&target, found.below(item));
         let metadata = metadata(item, action, owner);
-        match item.kind {
+        match item.kind() {
             Kind::Directory => plan.merge(&path, metadata, position > 0 && !item.implied)?,
-            _ => plan.put(path, what(item, found.twins.get(&position).map(|first| (group, *first))), metadata)?,
+            _ => {
+                let twin = found.twins.get(&position).map(|first| (group, *first));
+                plan.put(path, what(tree, item, twin), metadata)?;
+            }
         }
     }
     if let (true, Some(modified)) = (contents_only, modified) {
@@ -99,20 +108,20 @@ fn target(plan: &mut Plan, found: &Match, action: &CopyAction, owner: Ids) -> Re
 }
 
 fn metadata(item: &Item, action: &CopyAction, owner: Option<Ids>) -> Metadata {
-    let mut metadata = item.metadata.clone();
+    let mut metadata = item.metadata();
     if let Some(Ids { uid, gid }) = owner {
         (metadata.uid, metadata.gid) = (uid, gid);
     }
-    if let (Some(mode), true) = (&action.mode, item.kind != Kind::Symlink) {
-        metadata.mode = mode.apply(metadata.mode, item.kind == Kind::Directory);
+    if let (Some(mode), true) = (&action.mode, item.kind() != Kind::Symlink) {
+        metadata.mode = mode.apply(metadata.mode, item.kind() == Kind::Directory);
     }
     metadata
 }
 
-fn what(item: &Item, twin: Option<Twin>) -> What {
-    match (&item.bytes, item.kind) {
-        (Some(bytes), _) => What::File { bytes: bytes.clone(), twin },
-        (None, Kind::Symlink) => What::Symlink(item.target.clone()),
-        (None, kind) => What::Special(kind, item.device),
+fn what(tree: &Tree, item: &Item, twin: Option<Twin>) -> What {
+    match (tree.bytes(item), item.kind()) {
+        (Some(bytes), _) => What::File { bytes, twin },
+        (None, Kind::Symlink) => What::Symlink(item.target().to_vec()),
+        (None, kind) => What::Special(kind, item.device()),
     }
 }

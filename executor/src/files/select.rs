@@ -32,7 +32,7 @@ impl Match {
 
     /// Whether it is a directory.
     pub(crate) fn is_directory(&self) -> bool {
-        self.items.first().is_some_and(|item| item.kind == Kind::Directory)
+        self.items.first().is_some_and(|item| item.kind() == Kind::Directory)
     }
 }
 
@@ -43,8 +43,7 @@ pub(crate) fn select(tree: &Tree, copy: &CopyAction, cancel: &Cancel) -> Result<
         true => select_with_parents(tree, copy, &exclude, cancel)?,
         false => select_plain(tree, copy, &exclude, cancel)?,
     };
-    let mut items: Vec<&mut Item> = matches.iter_mut().flat_map(|found| &mut found.items).collect();
-    tree.hash(&mut items, cancel)?;
+    tree.hash(matches.iter().flat_map(|found| &found.items), cancel)?;
     for found in &mut matches {
         found.twins = twins(&found.items);
     }
@@ -164,8 +163,8 @@ fn expand(tree: &Tree, directory: &[u8], components: &[&str]) -> Result<Vec<Vec<
     let pattern = Pattern::new(component)?;
     let mut found = Vec::new();
     for (item, only_for_below) in tree.children(directory)? {
-        let fits = pattern.matches(paths::name(&item.path)) && item.kind != Kind::Socket;
-        if !fits || (!rest.is_empty() && item.kind != Kind::Directory) {
+        let fits = pattern.matches(paths::name(&item.path)) && item.kind() != Kind::Socket;
+        if !fits || (!rest.is_empty() && item.kind() != Kind::Directory) {
             continue;
         }
         let rules = Rules { include: None, exclude: &Ignore::default() };
@@ -180,7 +179,7 @@ fn expand(tree: &Tree, directory: &[u8], components: &[&str]) -> Result<Vec<Vec<
 /// A path and all below it that is not left out.
 fn collect(tree: &Tree, path: &[u8], rules: Rules<'_>, cancel: &Cancel) -> Result<Vec<Item>, FileError> {
     let Some(mut item) = tree.item(path)? else { return Ok(Vec::new()) };
-    match item.kind {
+    match item.kind() {
         Kind::Socket => Err(FileError::Socket(paths::display(path))),
         Kind::Directory => {
             if rules.include.is_none_or(|include| include.is_open_at(b"")) {
@@ -256,7 +255,7 @@ impl Collector<'_> {
     fn child(&mut self, mut item: Item, only_for_below: bool, above: Judgement) -> Result<Option<Level>, FileError> {
         let (judgement, prune) = self.judge(&item, above);
         let left_out = only_for_below || judgement.exclude.is_ignored() || !judgement.included;
-        match item.kind {
+        match item.kind() {
             Kind::Directory if !prune => {
                 item.implied = !judgement.included;
                 if judgement.included && !above.included || self.is_open_at(&item) {
@@ -310,10 +309,10 @@ impl Collector<'_> {
 }
 
 fn twins(items: &[Item]) -> HashMap<usize, usize> {
-    let mut first: HashMap<&Inode, usize> = HashMap::new();
+    let mut first: HashMap<Inode<'_>, usize> = HashMap::new();
     let mut twins = HashMap::new();
     for (position, item) in items.iter().enumerate() {
-        let Some(inode) = &item.inode else { continue };
+        let Some(inode) = item.inode() else { continue };
         let first = *first.entry(inode).or_insert(position);
         if first != position {
             twins.insert(first, first);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use kiln_cache::{Device, EntryKind, Found, StoredLayer, Timestamp, View, ViewError};
 use kiln_solver::{Cancel, Digest};
 
-use super::{Attributes, FileError, Kind, Metadata, NO_DEVICE, attributes};
+use super::{FileError, Kind, Metadata, NO_DEVICE, attributes};
 use crate::Context;
-use crate::context::{Node, open_file};
+use crate::context::{Directory, Node, NodeRef, open_file};
 use crate::paths::{self, ResolveError, Seen};
 
 /// A tree to copy from.
@@ -20,29 +20,43 @@ pub(crate) enum Tree {
     Layers(View),
 }
 
-/// One path of a tree, with all that a copy of it needs.
-#[derive(Clone)]
+/// One path of a tree. There may be very many of them, so it holds little more than where to ask for the rest.
 pub(crate) struct Item {
     /// The path in the tree.
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: Kind,
-    pub(crate) metadata: Metadata,
-    pub(crate) device: Device,
-    /// Where a symbolic link points to.
-    pub(crate) target: Vec<u8>,
-    /// What a regular file holds.
-    pub(crate) bytes: Option<Bytes>,
-    /// What tells the file from others, where it may have several names.
-    pub(crate) inode: Option<Inode>,
+    pub(crate) path: Box<[u8]>,
     /// Whether a directory was not asked for itself: only something below it was.
     pub(crate) implied: bool,
+    source: ItemSource,
+}
+
+/// Where an item comes from.
+enum ItemSource {
+    /// The root of a tree, of which only the content is ever copied.
+    Root,
+    /// A context.
+    Node(NodeRef),
+    /// A directory of a context with what only its own listing tells; the root has no node.
+    Listed(Option<NodeRef>, Arc<Directory>),
+    /// Layers.
+    Layer(Box<LayerItem>),
+}
+
+/// What a layer has at a path.
+struct LayerItem {
+    layer: StoredLayer,
+    kind: Kind,
+    metadata: Metadata,
+    device: Device,
+    target: Vec<u8>,
+    /// The digest and size of a regular file, and the first of its names.
+    content: Option<(Digest, u64, Vec<u8>)>,
 }
 
 /// The same for all names of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Inode {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Inode<'a> {
     Context(u64, u64),
-    Layer(Digest, Vec<u8>),
+    Layer(&'a Digest, &'a [u8]),
 }
 
 /// The content of a regular file, and where to read it.
@@ -58,7 +72,7 @@ pub(crate) struct Bytes {
 #[derive(Clone)]
 pub(crate) enum Origin {
     /// In a context, at this path.
-    Context(Arc<Context>, Arc<[u8]>, Arc<Node>),
+    Context(Arc<Context>, Box<[u8]>),
     /// In a layer, at this path.
     Layer(StoredLayer, Vec<u8>),
     /// In a file of our own, to be moved into place.
@@ -69,7 +83,7 @@ impl Bytes {
     /// Opens the file.
     pub(crate) fn open(&self) -> Result<File, FileError> {
         match &self.origin {
-            Origin::Context(context, path, _) => {
+            Origin::Context(context, path) => {
                 Ok(open_file(context.descriptor(), path).map_err(|errno| context.error("open", path, errno))?)
             }
             Origin::Layer(layer, path) => {
@@ -105,7 +119,7 @@ impl Tree {
 
     pub(crate) fn seen(&self, path: &[u8]) -> Result<Option<Seen>, FileError> {
         match self {
-            Self::Context(context) => Ok(context.node(path)?.map(|node| seen(node.kind, &node.target))),
+            Self::Context(context) => Ok(context.node(path)?.map(|node| seen(node.kind, node.target()))),
             Self::Layers(view) => Ok(view.entry(path).map(|found| seen(kind(found.entry.kind), found.entry.target))),
         }
     }
@@ -121,11 +135,11 @@ impl Tree {
     /// What is at a resolved path. Files of a context have no bytes yet.
     pub(crate) fn item(&self, path: &[u8]) -> Result<Option<Item>, FileError> {
         if path.is_empty() {
-            return Ok(Some(root()));
+            return Ok(Some(Item::new(path, ItemSource::Root)));
         }
         match self {
-            Self::Context(context) => Ok(context.node(path)?.map(|node| from_node(context, path.to_vec(), &node))),
-            Self::Layers(view) => view.entry(path).map(|found| from_layer(path.to_vec(), &found)).transpose(),
+            Self::Context(context) => Ok(context.node(path)?.map(|node| Item::new(path, ItemSource::Node(node)))),
+            Self::Layers(view) => view.entry(path).map(|found| from_layer(path, &found)).transpose(),
         }
     }
 
@@ -134,13 +148,14 @@ impl Tree {
         match self {
             Self::Context(context) => {
                 let directory = context.directory(path)?;
-                let child = |node: &Arc<Node>| {
-                    (from_node(context, paths::join(path, &node.name), node), node.verdict.is_ignored())
+                let child = |node: NodeRef| {
+                    let only_for_below = node.verdict.is_ignored();
+                    (Item::new(paths::join(path, node.name()), ItemSource::Node(node)), only_for_below)
                 };
-                Ok(directory.nodes.iter().map(child).collect())
+                Ok(directory.iter().map(child).collect())
             }
             Self::Layers(view) => {
-                let child = |found: &Found<'_>| Ok((from_layer(found.entry.path.to_vec(), found)?, false));
+                let child = |found: &Found<'_>| Ok((from_layer(found.entry.path, found)?, false));
                 view.list(path)?.iter().map(child).collect()
             }
         }
@@ -159,32 +174,144 @@ impl Tree {
     /// Completes an item for a directory with what only its own listing tells.
     pub(crate) fn complete(&self, item: &mut Item) -> Result<(), FileError> {
         if let Self::Context(context) = self {
-            let directory = context.directory(&item.path)?;
-            item.metadata.attributes.clone_from(&directory.attributes);
-            item.metadata.modified = directory.modified;
+            let node = match &item.source {
+                ItemSource::Node(node) => Some(node.clone()),
+                _ => None,
+            };
+            item.source = ItemSource::Listed(node, context.directory(&item.path)?);
         }
         Ok(())
     }
 
     /// Finds out what the files of a context hold; those of layers are known.
-    pub(crate) fn hash(&self, items: &mut [&mut Item], cancel: &Cancel) -> Result<(), FileError> {
+    pub(crate) fn hash<'a>(
+        &self,
+        items: impl Iterator<Item = &'a Item> + Clone,
+        cancel: &Cancel,
+    ) -> Result<(), FileError> {
         let Self::Context(context) = self else { return Ok(()) };
-        let file = |item: &'_ &mut Item| match &item.bytes {
-            Some(Bytes { origin: Origin::Context(_, path, node), .. }) => Some((path.clone(), node.clone())),
+        let files = items.filter_map(|item| match &item.source {
+            ItemSource::Node(node) if node.kind == Kind::File => Some((&*item.path, &**node)),
             _ => None,
+        });
+        Ok(context.hash(files, cancel)?)
+    }
+
+    /// What a regular file holds, once that is known, and where to read it.
+    pub(crate) fn bytes(&self, item: &Item) -> Option<Bytes> {
+        let (digest, size) = item.content()?;
+        let origin = match (self, &item.source) {
+            (Self::Context(context), _) => Origin::Context(context.clone(), item.path.clone()),
+            (_, ItemSource::Layer(there)) => Origin::Layer(there.layer.clone(), item.path.to_vec()),
+            _ => return None,
         };
-        let files: Vec<_> = items.iter().filter_map(file).collect();
-        context.hash(&files, cancel)?;
-        for item in items {
-            let Some(bytes) = &mut item.bytes else { continue };
-            if let Origin::Context(_, _, node) = &bytes.origin
-                && let Some(content) = node.content.get()
-            {
-                (bytes.digest, bytes.size) = (content.digest, content.size);
-                item.metadata.attributes.clone_from(&content.attributes);
-            }
+        Some(Bytes { origin, digest, size })
+    }
+}
+
+impl Item {
+    fn new(path: impl Into<Box<[u8]>>, source: ItemSource) -> Self {
+        Self { path: path.into(), implied: false, source }
+    }
+
+    fn node(&self) -> Option<&Node> {
+        match &self.source {
+            ItemSource::Node(node) | ItemSource::Listed(Some(node), _) => Some(node),
+            _ => None,
         }
-        Ok(())
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.source {
+            ItemSource::Root | ItemSource::Listed(..) => Kind::Directory,
+            ItemSource::Node(node) => node.kind,
+            ItemSource::Layer(there) => there.kind,
+        }
+    }
+
+    /// Permission, set-id and sticky bits.
+    pub(crate) fn mode(&self) -> u32 {
+        match &self.source {
+            ItemSource::Layer(there) => there.metadata.mode,
+            _ => self.node().map_or(0o755, |node| node.mode),
+        }
+    }
+
+    /// User and group. Files of a context belong to root, as Docker has it.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        match &self.source {
+            ItemSource::Layer(there) => (there.metadata.uid, there.metadata.gid),
+            _ => (0, 0),
+        }
+    }
+
+    pub(crate) fn modified(&self) -> Timestamp {
+        match &self.source {
+            ItemSource::Root => Timestamp::default(),
+            ItemSource::Node(node) => node.identity.modified,
+            ItemSource::Listed(_, directory) => directory.modified,
+            ItemSource::Layer(there) => there.metadata.modified,
+        }
+    }
+
+    /// The extended attributes that count, as far as they are known: those of a file with its content.
+    pub(crate) fn attributes(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        match &self.source {
+            ItemSource::Root => &[],
+            ItemSource::Node(node) => node
+                .content
+                .get()
+                .and_then(|content| content.attributes.as_ref())
+                .map_or(&[], |attributes| &attributes[..]),
+            ItemSource::Listed(_, directory) => &directory.attributes,
+            ItemSource::Layer(there) => &there.metadata.attributes,
+        }
+    }
+
+    /// All of that.
+    pub(crate) fn metadata(&self) -> Metadata {
+        let (uid, gid) = self.owner();
+        let (mode, modified, attributes) = (self.mode(), self.modified(), self.attributes().to_vec());
+        Metadata { mode, uid, gid, modified, attributes }
+    }
+
+    /// The number of a device.
+    pub(crate) fn device(&self) -> Device {
+        match &self.source {
+            ItemSource::Layer(there) => there.device,
+            _ => self.node().map_or(NO_DEVICE, Node::device),
+        }
+    }
+
+    /// Where a symbolic link points to.
+    pub(crate) fn target(&self) -> &[u8] {
+        match &self.source {
+            ItemSource::Layer(there) => &there.target,
+            _ => self.node().map_or(&[], Node::target),
+        }
+    }
+
+    /// The digest and the size of what a regular file holds, once that is known.
+    pub(crate) fn content(&self) -> Option<(Digest, u64)> {
+        match &self.source {
+            ItemSource::Node(node) => node.content.get().map(|content| (content.digest, content.size)),
+            ItemSource::Layer(there) => there.content.as_ref().map(|(digest, size, _)| (*digest, *size)),
+            ItemSource::Root | ItemSource::Listed(..) => None,
+        }
+    }
+
+    /// What tells a regular file from others, where it may have several names.
+    pub(crate) fn inode(&self) -> Option<Inode<'_>> {
+        match &self.source {
+            ItemSource::Node(node) if node.kind == Kind::File && node.links > 1 => {
+                Some(Inode::Context(node.identity.device, node.identity.inode))
+            }
+            ItemSource::Layer(there) => {
+                let (_, _, first) = there.content.as_ref()?;
+                Some(Inode::Layer(there.layer.diff_id(), first))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -196,44 +323,20 @@ fn seen(kind: Kind, target: &[u8]) -> Seen {
     }
 }
 
-/// The root of a tree, of which only the content is ever copied.
-fn root() -> Item {
-    let metadata =
-        Metadata { mode: 0o755, uid: 0, gid: 0, modified: Timestamp::default(), attributes: Attributes::new() };
-    let path = Vec::new();
-    let target = Vec::new();
-    Item { path, kind: Kind::Directory, metadata, device: NO_DEVICE, target, bytes: None, inode: None, implied: false }
-}
-
-/// Files of a context belong to root, as Docker has it.
-fn from_node(context: &Arc<Context>, path: Vec<u8>, node: &Arc<Node>) -> Item {
-    let identity = &node.identity;
-    let metadata =
-        Metadata { mode: node.mode, uid: 0, gid: 0, modified: identity.modified, attributes: Attributes::new() };
-    let bytes = (node.kind == Kind::File).then(|| Bytes {
-        origin: Origin::Context(context.clone(), path.as_slice().into(), node.clone()),
-        digest: Digest::from_bytes([0; 32]),
-        size: identity.size,
-    });
-    let linked = node.kind == Kind::File && node.links > 1;
-    let inode = linked.then_some(Inode::Context(identity.device, identity.inode));
-    let target = node.target.to_vec();
-    Item { path, kind: node.kind, metadata, device: node.device, target, bytes, inode, implied: false }
-}
-
-fn from_layer(path: Vec<u8>, found: &Found<'_>) -> Result<Item, FileError> {
+fn from_layer(path: &[u8], found: &Found<'_>) -> Result<Item, FileError> {
     let entry = &found.entry;
     let kind = kind(entry.kind);
-    let (bytes, inode) = if kind == Kind::File {
-        let digest = entry.content.ok_or_else(|| ViewError::NotAFile(path.clone()))?;
+    let content = if kind == Kind::File {
+        let digest = entry.content.ok_or_else(|| ViewError::NotAFile(path.to_vec()))?;
         let first = if entry.kind == EntryKind::HardLink { entry.target } else { entry.path };
-        let origin = Origin::Layer(found.layer.clone(), entry.path.to_vec());
-        (Some(Bytes { origin, digest, size: entry.size }), Some(Inode::Layer(*found.layer.diff_id(), first.to_vec())))
+        Some((digest, entry.size, first.to_vec()))
     } else {
-        (None, None)
+        None
     };
     let target = if kind == Kind::Symlink { entry.target.to_vec() } else { Vec::new() };
-    Ok(Item { path, kind, metadata: metadata(found), device: entry.device, target, bytes, inode, implied: false })
+    let (layer, metadata) = (found.layer.clone(), metadata(found));
+    let there = LayerItem { layer, kind, metadata, device: entry.device, target, content };
+    Ok(Item::new(path, ItemSource::Layer(Box::new(there))))
 }
 
 /// What a layer says of a path.

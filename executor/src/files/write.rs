@@ -103,7 +103,7 @@ impl Writer<'_> {
         }
         if (hasher.finish(), size) != (bytes.digest, bytes.size) {
             let path = match &bytes.origin {
-                Origin::Context(_, path, _) => path,
+                Origin::Context(_, path) => path,
                 Origin::Layer(_, path) => path.as_slice(),
                 Origin::Scratch(_) => path,
             };
@@ -218,7 +218,7 @@ fn failed(action: &'static str, path: &[u8], source: impl Into<io::Error>) -> Fi
 
 fn unreadable(bytes: &Bytes, path: &[u8], error: io::Error) -> FileError {
     match &bytes.origin {
-        Origin::Context(context, path, _) => context.error("read", path, error).into(),
+        Origin::Context(context, path) => context.error("read", path, error).into(),
         _ => failed("read", path, error),
     }
 }

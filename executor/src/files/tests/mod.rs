@@ -112,7 +112,7 @@ impl World {
 
     fn select(&self, ignore: &str, action: &CopyAction) -> Result<Vec<String>, FileError> {
         let matches = select::select(&self.context_without(ignore), action, &Cancel::new())?;
-        let paths = matches.iter().flat_map(|found| found.items.iter().map(|item| item.path.clone()));
+        let paths = matches.iter().flat_map(|found| found.items.iter().map(|item| item.path.to_vec()));
         Ok(paths.map(|path| String::from_utf8_lossy(&path).into_owned()).collect())
     }
 
