@@ -67,7 +67,15 @@ impl From<ExecError> for StepError {
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Made, StepError> {
     let mut prepared = prepare(executor, job, exec)?;
-    let watch = Watch::begin(executor, exec, job.inputs, &mut prepared.spec, job.cancel)?;
+    // Of a tree that cannot be observed there is no input.
+    let observed = observed_input(executor, exec);
+    let watch = match observed {
+        Some(_) => {
+            let Prepared { spec, stored, account, .. } = &mut prepared;
+            Watch::begin(executor, root_layers(job, exec)?, stored, account, spec)?
+        }
+        None => None,
+    };
     if let Err(error) = run(executor, job, exec, &prepared.spec) {
         if is_of_command(&error) {
             executor.keep_failed(job.id, prepared);
@@ -76,14 +84,14 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
         }
         return Err(error);
     }
-    let Prepared { spec, draft, mounted, network } = prepared;
+    let Prepared { spec, draft, mounted, network, .. } = prepared;
     // Others may have the locks of cache mounts and the network now.
     drop((spec, network));
     let mut outputs = mounted.commit(executor).map_err(ExecError::Mounts)?;
     let mut observation = None;
     if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
         let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
-        if let (Some(watch), Some(input)) = (watch, observed_input(executor, exec)) {
+        if let (Some(watch), Some(input)) = (watch, observed) {
             observation = watch.end(input, &layer)?;
         }
         let mut layers = root_layers(job, exec)?.to_vec();
@@ -120,6 +128,10 @@ fn is_whole(selector: &str) -> bool {
 /// A command with all that it runs in.
 pub(crate) struct Prepared {
     spec: RunSpec,
+    /// The layers of its root.
+    stored: Vec<StoredLayer>,
+    /// Whom it runs as.
+    account: Account,
     /// What it changes.
     draft: LayerDraft,
     /// What its mounts need.
@@ -134,7 +146,8 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     let draft = executor.store().begin_layer().map_err(ExecError::Store)?;
     let root =
         Root { lowers: lowers(&stored), traced: None, upper: draft.files().to_owned(), work: draft.work().to_owned() };
-    let mut spec = describe(exec, executor.environment(), root, stored)?;
+    let account = Account::find(&View::new(stored.clone()), &exec.user).map_err(ExecError::User)?;
+    let mut spec = describe(exec, executor.environment(), root, &account)?;
     spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
     let mounted = mounts::prepare(executor, job, exec, &mut spec).map_err(ExecError::Mounts)?;
     let network = network.wait(job.cancel)?;
@@ -142,7 +155,7 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     if let Some(note) = network.note() {
         job.observer.log(job.id, LogStream::Stderr, note.as_bytes());
     }
-    Ok(Prepared { spec, draft, mounted, network })
+    Ok(Prepared { spec, stored, account, draft, mounted, network })
 }
 
 /// Whether a command ran and is to blame.
@@ -245,14 +258,14 @@ fn is_set(name: &str, env: &[String]) -> bool {
 }
 
 /// The whole of the command.
-fn describe(exec: &Exec, more: &[String], root: Root, stored: Vec<StoredLayer>) -> Result<RunSpec, ExecError> {
+fn describe(exec: &Exec, more: &[String], root: Root, account: &Account) -> Result<RunSpec, ExecError> {
     if exec.args.is_empty() {
         return Err(ExecError::Malformed("a command needs a program"));
     }
     if !exec.cwd.starts_with('/') {
         return Err(ExecError::Malformed("the working directory of a command must be absolute"));
     }
-    let Account { user, home } = Account::find(&View::new(stored), &exec.user)?;
+    let Account { user, home } = account.clone();
     let mut env = exec.env.clone();
     env.extend(more.iter().filter(|variable| !is_set(name_of(variable), &exec.env)).cloned());
     if !is_set("HOME", &env) {

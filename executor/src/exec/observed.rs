@@ -8,9 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{StoredLayer, View};
-use kiln_solver::{
-    Cancel, Change, Exec, Layer, Mismatch, Mount, MountKind, Observation, Origin, Output, Security, StepError,
-};
+use kiln_solver::{Cancel, Change, Exec, Layer, Mismatch, Mount, MountKind, Observation, Origin, Security, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::user::Account;
@@ -30,11 +28,14 @@ const LARGEST: usize = 4 << 20;
 pub(crate) struct Watching {
     is_on: bool,
     refused: Mutex<Option<String>>,
+    /// What the last command was observed over. The next one often is over the same layers, of which nothing has to be
+    /// found out again then.
+    last: Mutex<Option<Arc<Union>>>,
 }
 
 impl Watching {
     pub(crate) fn new(is_on: bool) -> Self {
-        Self { is_on, refused: Mutex::default() }
+        Self { is_on, refused: Mutex::default(), last: Mutex::default() }
     }
 
     /// Why the first command that could not be observed could not.
@@ -44,6 +45,15 @@ impl Watching {
 
     fn refuse(&self, why: String) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    }
+
+    /// The same union, or the last one if that is of the same layers.
+    fn share(&self, union: Union) -> Arc<Union> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(last) if last.is_same(&union) => last.clone(),
+            _ => last.insert(Arc::new(union)).clone(),
+        }
     }
 }
 
@@ -138,22 +148,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to observe a command that is about to run; nothing where there is nothing to observe, or no way to.
+    /// Begins to observe a command that is about to run over these layers; nothing where there is nothing to observe, or
+    /// no way to.
     pub(super) fn begin(
         executor: &Executor,
-        exec: &Exec,
-        inputs: &[Output],
+        layers: &[Layer],
+        stored: &[StoredLayer],
+        account: &Account,
         spec: &mut RunSpec,
-        cancel: &Cancel,
     ) -> Result<Option<Self>, StepError> {
-        let Some(Output::Layers(layers)) = observed_input(executor, exec).and_then(|input| inputs.get(input)) else {
-            return Ok(None);
-        };
-        let stored = executor.stored(layers, cancel)?;
-        let union = Arc::new(union(&stored, layers));
+        let union = union(stored, layers);
         if union.is_empty() {
             return Ok(None);
         }
+        let union = executor.watching().share(union);
         let started = Tracing::start(union.clone()).map_err(|why| why.to_string());
         let started = started.and_then(|tracing| {
             let layer = tracing.layer().map_err(|error| error.to_string())?;
@@ -170,8 +178,8 @@ impl Watch {
         spec.files.push(layer);
         spec.root.traced = Some(FileIndex(place));
         spec.root.lowers = lowers(&stored[..split(layers).0.len()]);
-        let root = root_of(&stored).map_err(StepError::other)?;
-        let Account { user, home } = Account::find(&View::new(stored), &exec.user).map_err(super::ExecError::User)?;
+        let root = root_of(stored).map_err(StepError::other)?;
+        let Account { user, home } = account.clone();
         Ok(Some(Self { union, tracing, user, home, root }))
     }
 

@@ -42,7 +42,7 @@ pub(crate) enum UserError {
 }
 
 /// A user and where it is at home.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) user: User,
     pub(crate) home: String,

@@ -1,7 +1,7 @@
 //! The mount that the kernel sends requests about, and the thread that answers them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{Mode, OFlags};
@@ -23,7 +23,15 @@ pub(super) struct Connection {
     mount: OwnedFd,
     /// Readable once the thread shall end.
     stop: OwnedFd,
-    thread: Option<JoinHandle<Result<Server, Errno>>>,
+    service: Arc<Mutex<Service>>,
+}
+
+/// What the thread works with, one request after the other.
+enum Service {
+    On(Box<Server>),
+    /// Nobody wants to know any more what is looked at: requests come to nothing.
+    Over,
+    Failed(Errno),
 }
 
 impl Connection {
@@ -35,11 +43,18 @@ impl Connection {
         shake_hands(&device, &mut server)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(Untraceable::mount)?;
         let stopped = stop.try_clone().map_err(Untraceable::Thread)?;
-        // The thread alone has the device. However it ends, the connection ends with it, and whoever waits for an
-        // answer gets an error.
+        let mounted = mount.try_clone().map_err(Untraceable::Thread)?;
+        let service = Arc::new(Mutex::new(Service::On(Box::new(server))));
+        let served = service.clone();
         let thread = std::thread::Builder::new().name("trace".to_owned());
-        let thread = thread.spawn(move || serve(server, &device, &stopped)).map_err(Untraceable::Thread)?;
-        Ok(Self { mount, stop, thread: Some(thread) })
+        let serve = move || {
+            serve(&served, &device, &stopped);
+            // The thread alone has the device. However it ends, the connection ends with it, and whoever waits for an
+            // answer gets an error. It takes the kernel a while to take the mount down: that is done here, too.
+            drop((device, mounted));
+        };
+        thread.spawn(serve).map_err(Untraceable::Thread)?;
+        Ok(Self { mount, stop, service })
     }
 
     /// The root of the mount.
@@ -48,44 +63,55 @@ impl Connection {
     }
 
     /// Ends the service. What is still mounted anywhere gives nothing but errors from now on.
-    pub(super) fn close(mut self) -> Result<Server, TraceError> {
-        match self.stop() {
-            None | Some(Err(_)) => Err(TraceError::Died),
-            Some(Ok(Err(error))) => Err(TraceError::Connection(error.into())),
-            Some(Ok(Ok(server))) => Ok(server),
+    pub(super) fn close(self) -> Result<Server, TraceError> {
+        let service = self.service.lock().map(|mut service| std::mem::replace(&mut *service, Service::Over));
+        match service {
+            Ok(Service::On(server)) => Ok(*server),
+            Ok(Service::Failed(error)) => Err(TraceError::Connection(error.into())),
+            Ok(Service::Over) | Err(_) => Err(TraceError::Died),
         }
-    }
-
-    fn stop(&mut self) -> Option<std::thread::Result<Result<Server, Errno>>> {
-        let thread = self.thread.take()?;
-        // It fails only when it is readable already.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        Some(thread.join())
     }
 }
 
 impl Drop for Connection {
+    /// Nobody needs to wait for the thread, which holds on to nothing but the connection.
     fn drop(&mut self) {
-        self.stop();
+        *self.service.lock().unwrap_or_else(PoisonError::into_inner) = Service::Over;
+        // It fails only when it is readable already.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
     }
 }
 
 /// Answers requests until the union is unmounted or the service ended.
-fn serve(mut server: Server, device: &OwnedFd, stop: &OwnedFd) -> Result<Server, Errno> {
+fn serve(service: &Mutex<Service>, device: &OwnedFd, stop: &OwnedFd) {
+    if let Err(error) = answer_all(service, device, stop) {
+        // Poisoned or not: what was noted may not be all.
+        let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*service, Service::On(_)) {
+            *service = Service::Failed(error);
+        }
+    }
+}
+
+fn answer_all(service: &Mutex<Service>, device: &OwnedFd, stop: &OwnedFd) -> Result<(), Errno> {
     let mut request = vec![0; LONGEST_REQUEST];
     let mut reply = Vec::with_capacity(4096);
     loop {
         match rustix::io::read(device, &mut request[..]) {
-            Ok(length) => answer(&mut server, device, request.get(..length).unwrap_or_default(), &mut reply)?,
+            Ok(length) => {
+                let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+                let Service::On(server) = &mut *service else { return Ok(()) };
+                answer(server, device, request.get(..length).unwrap_or_default(), &mut reply)?;
+            }
             // It was taken back.
             Err(Errno::NOENT | Errno::INTR) => {}
             Err(Errno::AGAIN) => {
                 if wait(device, stop)? {
-                    return Ok(server);
+                    return Ok(());
                 }
             }
             // It is mounted nowhere any more.
-            Err(Errno::NODEV) => return Ok(server),
+            Err(Errno::NODEV) => return Ok(()),
             Err(error) => return Err(error),
         }
     }

@@ -42,7 +42,8 @@ const MOST_FILES: usize = 64;
 /// A union that is being served, and all that was looked at so far.
 pub(super) struct Server {
     union: Arc<Union>,
-    readers: Vec<LayerReader>,
+    /// Those of the layers that something was read from.
+    readers: Vec<Option<LayerReader>>,
     ids: Ids,
     root: Attributes,
     /// Whether to answer questions about extended attributes. Nobody asks twice who is told that there are none.
@@ -64,7 +65,7 @@ pub(super) struct Server {
 impl Server {
     /// Gets ready to serve a union.
     pub(super) fn new(union: Arc<Union>) -> Result<Self, StoreError> {
-        let readers = union.layers().iter().map(StoredLayer::reader).collect::<Result<Vec<_>, _>>()?;
+        let readers = union.layers().iter().map(|_| None).collect();
         let count = usize::try_from(union.count()).unwrap_or(usize::MAX);
         Ok(Self {
             readers,
@@ -332,8 +333,13 @@ impl Server {
 
     fn open_file(&mut self, number: u64) -> Result<File, Errno> {
         let (layer, entry) = self.union.entry(number).ok_or(Errno::STALE)?;
-        let reader = self.readers.get(layer).ok_or(Errno::STALE)?;
-        match reader.open(&entry) {
+        let stored = self.union.layers().get(layer).ok_or(Errno::STALE)?;
+        let reader = self.readers.get_mut(layer).ok_or(Errno::STALE)?;
+        let opened = match reader {
+            Some(reader) => Ok(&*reader),
+            None => stored.reader().map(|opened| &*reader.insert(opened)),
+        };
+        match opened.and_then(|reader| reader.open(&entry)) {
             Ok(file) => Ok(file),
             Err(error) => {
                 self.damage.get_or_insert(error);

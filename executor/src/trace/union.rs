@@ -98,6 +98,11 @@ impl Union {
         &self.layers
     }
 
+    /// Whether it is of the same layers as another.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.layers.iter().map(StoredLayer::diff_id).eq(other.layers.iter().map(StoredLayer::diff_id))
+    }
+
     /// How many entries its layers have together.
     pub(super) fn count(&self) -> u64 {
         self.count
