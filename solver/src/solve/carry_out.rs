@@ -30,12 +30,16 @@ impl Solver<'_> {
         thread::scope(|scope| {
             loop {
                 if failure.is_none() {
-                    let mut waiting = Vec::new();
+                    let (mut ready, mut waiting) = (Vec::new(), Vec::new());
                     for id in pending.drain(..) {
-                        let Some(inputs) = self.inputs(id, &outputs) else {
-                            waiting.push(id);
-                            continue;
-                        };
+                        match self.inputs(id, &outputs) {
+                            Some(inputs) => ready.push((id, inputs)),
+                            None => waiting.push(id),
+                        }
+                    }
+                    // While a step runs that has no others beside it, none can become ready.
+                    let is_alone = running == 0 && ready.len() == 1;
+                    for (id, inputs) in ready {
                         let sender = sender.clone();
                         let job = move || {
                             let result = inputs.and_then(|inputs| self.carry_out_step(id, &inputs, keys));
@@ -43,7 +47,9 @@ impl Solver<'_> {
                             let _ = sender.send((id, result));
                         };
                         running += 1;
-                        if let Err(error) = thread::Builder::new().spawn_scoped(scope, job) {
+                        if is_alone {
+                            job();
+                        } else if let Err(error) = thread::Builder::new().spawn_scoped(scope, job) {
                             running -= 1;
                             failure.get_or_insert(self.fail(id, StepError::other(error)));
                         }

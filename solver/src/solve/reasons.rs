@@ -12,16 +12,18 @@ impl Solver<'_> {
         reason: Option<Reason>,
         outputs: &[Output],
     ) -> Result<(), StepError> {
-        let reasons = match (reason, self.records.nearest(self.graph.step(id))?) {
-            (Some(reason), _) => vec![reason],
-            (None, None) => vec![Reason::NeverBuilt],
-            (None, Some(past)) => match self.compare(id, taken, &past, outputs) {
-                none if none.is_empty() => vec![Reason::Lost],
-                reasons => reasons,
-            },
+        let reasons = match reason {
+            Some(reason) => vec![reason],
+            None => self.find_reasons(id, taken, outputs)?,
         };
         self.observer.explained(id, &reasons);
         Ok(())
+    }
+
+    fn find_reasons(self, id: StepId, taken: &[Taken], outputs: &[Output]) -> Result<Vec<Reason>, StepError> {
+        let Some(past) = self.records.nearest(self.graph.step(id))? else { return Ok(vec![Reason::NeverBuilt]) };
+        let reasons = self.compare(id, taken, &past, outputs);
+        Ok(if reasons.is_empty() { vec![Reason::Lost] } else { reasons })
     }
 
     /// Says what made no difference to a hit.
