@@ -30,7 +30,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     rustix::process::umask(Mode::empty());
     groups::enter(&spec.limits.cgroups)?;
     let mounts = mounts::stage(request)?;
-    attach_traced(spec)?;
+    attach_traced(request)?;
     let root = mount_root(request)?;
     {
         let points = find_points(request, root, &mounts)?;
@@ -67,16 +67,16 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
 
 /// The overlay's root, mounted over the stub.
 fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
-    overlay(request, None)
+    let WorkDirectories { overlay: work, .. } = WorkDirectories::of(&request.spec, &request.spec.root);
+    overlay(request, None, &work)
 }
 
 /// Gives the traced layers a place: kernels before 6.15 take no lower directory from a mount that is nowhere.
-fn attach_traced(spec: &RunSpec) -> Result<(), Failure> {
+fn attach_traced(Request { spec, house }: &Request) -> Result<(), Failure> {
     let Some(index) = spec.root.traced else { return Ok(()) };
-    let place = WorkDirectories::below(&spec.root.work).traced;
     let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF);
     mount
-        .and_then(|mount| system::attach_at(mount, CWD, &place))
+        .and_then(|mount| system::attach_at(mount, CWD, &house.traced))
         .map_err(failed(Phase::Root, "the layers that are observed"))
 }
 
@@ -87,15 +87,15 @@ fn find_points(request: &Request, root: OwnedFd, mounts: &[Staged<'_>]) -> Resul
         Ok(points) => return Ok((root, points)),
         Err(missing) => missing,
     };
-    let patch = WorkDirectories::below(&request.spec.root.work).patch;
+    let WorkDirectories { patch, overlay: work, .. } = WorkDirectories::below(&request.spec.root.work);
     rustix::fs::mkdir(&patch, Mode::from_raw_mode(0o755))
         .map_err(failed(Phase::MountPoint, patch.to_string_lossy()))?;
     make_patch(&root, &patch, &missing)?;
     drop(root);
     let stub = &request.house.stub;
     rustix::mount::unmount(stub, UnmountFlags::DETACH).map_err(failed(Phase::Root, stub.to_string_lossy()))?;
-    renew_work(request)?;
-    let root = overlay(request, Some(&patch))?;
+    renew_work(&work)?;
+    let root = overlay(request, Some(&patch), &work)?;
     match Points::find(&root, &wanted)? {
         Ok(points) => Ok((root, points)),
         Err(missing) => {
@@ -106,23 +106,24 @@ fn find_points(request: &Request, root: OwnedFd, mounts: &[Staged<'_>]) -> Resul
 }
 
 /// overlayfs does not take a work directory again that a volatile mount has used.
-fn renew_work(request: &Request) -> Result<(), Failure> {
-    let work = WorkDirectories::below(&request.spec.root.work).overlay;
-    std::fs::remove_dir_all(&work)
-        .and_then(|()| std::fs::create_dir(&work))
-        .map_err(|error| failed(Phase::Root, work.to_string_lossy())(errno(&error)))
+fn renew_work(work: &Path) -> Result<(), Failure> {
+    let removed = match std::fs::remove_dir_all(work) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::create_dir(work),
+    };
+    removed.map_err(|error| failed(Phase::Root, work.to_string_lossy())(errno(&error)))
 }
 
-fn overlay(request: &Request, patch: Option<&Path>) -> Result<OwnedFd, Failure> {
+fn overlay(request: &Request, patch: Option<&Path>, work: &Path) -> Result<OwnedFd, Failure> {
     let Request { spec, house } = request;
     let lowers = spec.root.lowers.iter().rev().map(|lower| lower.as_path());
-    let WorkDirectories { overlay: work, stub, traced, .. } = WorkDirectories::below(&spec.root.work);
-    let traced = spec.root.traced.is_some().then_some(traced.as_path());
+    let WorkDirectories { stub, .. } = WorkDirectories::below(&spec.root.work);
+    let traced = spec.root.traced.is_some().then_some(house.traced.as_path());
     let own_stub = (!spec.mounts.is_empty()).then_some(stub.as_path());
     let overlay = Overlay {
         lowers: patch.into_iter().chain(traced).chain(lowers).chain(own_stub).chain([house.stub.as_path()]).collect(),
         upper: &spec.root.upper,
-        work: &work,
+        work,
         user_attributes: house.user_namespace,
         devices: spec.insecure,
     };

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use kiln_solver::{Cancel, LogStream};
 use super::names::{self, HostsFiles};
 use super::overlay::WorkDirectories;
 use super::protocol::{Channels, Failure, House, MAX_FILES, Reply, Request, errno};
+use super::trash::Trash;
 use super::{ExitStatus, HELPER_NAME, MountSource, Phase, Root, RunSpec, SandboxError, SandboxSettings, points};
 use crate::rootless::Identity;
 
@@ -30,6 +31,7 @@ use crate::rootless::Identity;
 pub struct Sandbox {
     settings: SandboxSettings,
     helper: Mutex<Option<Helper>>,
+    trash: Trash,
 }
 
 /// The helper process.
@@ -43,7 +45,8 @@ struct Helper {
 impl Sandbox {
     /// A sandbox that has not started anything yet.
     pub fn new(settings: SandboxSettings) -> Self {
-        Self { settings, helper: Mutex::new(None) }
+        let trash = Trash::new(settings.directory.join("trash"));
+        Self { settings, helper: Mutex::new(None), trash }
     }
 
     /// Runs a command to its end and tells `on_output` what it prints, as it comes. When this returns, every
@@ -93,7 +96,7 @@ impl Sandbox {
             })?;
         }
         let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel, spec.limits.time));
-        let cleaned = clean(spec);
+        let cleaned = clean(spec, &self.trash);
         let reply = ended?;
         cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
         match reply {
@@ -143,6 +146,7 @@ impl Sandbox {
         let SandboxSettings { identity, directory, resolv_conf, own_resolv_conf, hosts } = &self.settings;
         let house = House {
             stub: directory.join("stub"),
+            traced: directory.join("traced"),
             resolv_conf: directory.join("resolv.conf"),
             own_resolv_conf: directory.join("own-resolv.conf"),
             hosts: directory.join("hosts"),
@@ -151,6 +155,8 @@ impl Sandbox {
         };
         make_readable_directory(directory)?;
         make_readable_directory(&house.stub)?;
+        make_readable_directory(&house.traced)?;
+        std::fs::create_dir_all(self.trash.directory())?;
         points::make_stub(&house.stub)?;
         let resolvers = [(&house.resolv_conf, resolv_conf), (&house.own_resolv_conf, own_resolv_conf)];
         for (path, contents) in resolvers.into_iter().chain([(&house.hosts, hosts)]) {
@@ -396,10 +402,8 @@ fn prepare(spec: &RunSpec, tree: &Root, state: State) -> io::Result<()> {
     } else {
         rustix::fs::chmod(&tree.upper, Mode::from_raw_mode(0o755))?;
     }
-    if tree.traced.is_some() {
-        std::fs::create_dir(WorkDirectories::below(&tree.work).traced)?;
-    }
-    std::fs::create_dir(WorkDirectories::below(&tree.work).overlay)
+    let WorkDirectories { overlay, .. } = WorkDirectories::of(spec, tree);
+    if overlay == tree.work { Ok(()) } else { std::fs::create_dir(overlay) }
 }
 
 /// The root of the highest layer, where there is one.
@@ -412,23 +416,9 @@ fn top(spec: &RunSpec, tree: &Root) -> io::Result<Option<Stat>> {
 }
 
 /// Empties the work directories again.
-fn clean(spec: &RunSpec) -> io::Result<()> {
-    if !spec.mounts.is_empty() {
-        remove(&[WorkDirectories::below(&spec.root.work).stub])?;
-    }
+fn clean(spec: &RunSpec, trash: &Trash) -> io::Result<()> {
     for tree in trees(spec) {
-        let WorkDirectories { overlay, patch, traced, .. } = WorkDirectories::below(&tree.work);
-        remove(&[overlay, patch, traced])?;
-    }
-    Ok(())
-}
-
-fn remove(directories: &[PathBuf]) -> io::Result<()> {
-    for directory in directories {
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        WorkDirectories::all(&tree.work).iter().try_for_each(|directory| trash.take(directory))?;
     }
     Ok(())
 }

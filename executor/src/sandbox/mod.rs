@@ -32,6 +32,7 @@
 //! | `mounts.rs` | what a command asks to be mounted |
 //! | `secret.rs` | bytes that are wiped and never shown |
 //! | `terminal.rs` | the terminal of a command that wants one |
+//! | `trash.rs` | clears away what overlayfs leaves |
 //! | `system.rs` | `/proc`, `/sys`, `/dev` and what of them is hidden |
 //! | `devices.rs` | more of `/dev`, for commands that may do all |
 //! | `sys.rs` | the system calls that rustix does not have; all `unsafe` of this crate |
@@ -56,6 +57,7 @@ mod spec;
 pub(crate) mod sys;
 mod system;
 mod terminal;
+mod trash;
 
 use std::io;
 use std::path::PathBuf;

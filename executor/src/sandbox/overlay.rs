@@ -11,8 +11,8 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
-use super::Phase;
 use super::protocol::Failure;
+use super::{Phase, Root, RunSpec};
 
 /// What an overlay is made of.
 pub(super) struct Overlay<'a> {
@@ -136,22 +136,37 @@ fn explain(what: &str, context: &OwnedFd) -> String {
     what
 }
 
-/// The directories that one run needs below its work directory.
+/// The directories that one run needs in a work directory.
 pub(super) struct WorkDirectories {
-    /// overlayfs's own.
+    /// overlayfs's own: the work directory itself where nothing else is in it, which saves making another. No layer may
+    /// be inside of it.
     pub(super) overlay: PathBuf,
     /// The layer of mount points that the image hides (see `points.rs`).
     pub(super) patch: PathBuf,
-    /// Where the layer that is a mount of its own is attached.
-    pub(super) traced: PathBuf,
     /// The lowest layer but one: places for what this command asks to be mounted.
     pub(super) stub: PathBuf,
 }
 
 impl WorkDirectories {
+    /// Those of a tree that a command mounts.
+    pub(super) fn of(spec: &RunSpec, tree: &Root) -> Self {
+        let is_plain = spec.mounts.is_empty() && tree.work == spec.root.work;
+        if is_plain { Self::bare(&tree.work) } else { Self::below(&tree.work) }
+    }
+
+    /// With room for layers beside overlayfs's own.
     pub(super) fn below(work: &Path) -> Self {
-        let at = |name| work.join(name);
-        Self { overlay: at("overlay"), patch: at("patch"), traced: at("traced"), stub: at("stub") }
+        let [overlay, patch, stub, _] = Self::all(work);
+        Self { overlay, patch, stub }
+    }
+
+    fn bare(work: &Path) -> Self {
+        Self { overlay: work.to_owned(), ..Self::below(work) }
+    }
+
+    /// All that there may be afterwards; the last is what overlayfs makes in a directory of its own.
+    pub(super) fn all(work: &Path) -> [PathBuf; 4] {
+        ["overlay", "patch", "stub", "work"].map(|name| work.join(name))
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) struct House {
     /// The lowest layer of every root: empty mount points.
     #[serde(with = "path")]
     pub(super) stub: PathBuf,
+    /// An empty directory, where each command attaches the layer that is a mount of its own, in its own namespace.
+    #[serde(with = "path")]
+    pub(super) traced: PathBuf,
     /// The file shown as `/etc/resolv.conf` in the host's network and in none.
     #[serde(with = "path")]
     pub(super) resolv_conf: PathBuf,
@@ -169,6 +172,7 @@ mod tests {
             },
             house: House {
                 stub: "/stub".into(),
+                traced: "/traced".into(),
                 resolv_conf: "/r".into(),
                 own_resolv_conf: "/o".into(),
                 hosts: "/h".into(),
