@@ -101,6 +101,12 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     Ok(Made { outputs: outputs.into_values().collect(), observation })
 }
 
+/// Begins what takes longest of what a command needs.
+pub(crate) fn expect_exec(executor: &Executor, exec: &Exec) {
+    network::expect(executor, exec);
+    executor.sandbox().warm_up();
+}
+
 /// The digest of what a command sees of an input, if it sees no more of it than mounts show.
 pub(crate) fn mounted_content(
     executor: &Executor,
@@ -150,6 +156,8 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     let mut spec = describe(exec, executor.environment(), root, &account)?;
     spec.limits = limits::of(exec, executor.limits()).map_err(ExecError::Limits)?;
     let mounted = mounts::prepare(executor, job, exec, &mut spec).map_err(ExecError::Mounts)?;
+    // While the network is being made.
+    executor.sandbox().warm_up();
     let network = network.wait(job.cancel)?;
     network.give(&mut spec);
     if let Some(note) = network.note() {

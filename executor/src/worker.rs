@@ -15,7 +15,7 @@ use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
 use crate::exec::observed::{self, Watching, observed_input};
-use crate::exec::{Prepared, mounted_content, run_exec};
+use crate::exec::{Prepared, expect_exec, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::network::Networks;
 use crate::sandbox::Sandbox;
@@ -340,6 +340,12 @@ impl Worker for Executor {
             Operation::Exec(exec) => return run_exec(self, &job, exec),
         };
         Ok(outputs.into())
+    }
+
+    fn expect(&self, step: &Step) {
+        if let Operation::Exec(exec) = &step.operation {
+            expect_exec(self, exec);
+        }
     }
 
     /// Of what a file step changes nothing counts as a whole: it looks at few paths of it. Of the root of a command it

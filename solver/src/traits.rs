@@ -126,6 +126,9 @@ pub trait Worker: Sync {
     /// Whatever kept it from succeeding; nothing of a failed step may be left behind.
     fn run(&self, job: Job<'_>) -> Result<Made, StepError>;
 
+    /// Told, before any step is carried out, of one that will be run in any case: what it needs can be begun.
+    fn expect(&self, _step: &Step) {}
+
     /// Of an input that `step` observes fact by fact: the digest of the part of it that counts as a whole all the
     /// same. `None` for an input that is not observed, and so counts as [`Worker::content`] says.
     ///

@@ -35,6 +35,15 @@ pub(super) fn begin(executor: &Executor, exec: &Exec) -> Begun {
     }
 }
 
+/// Begins to make what a step will need, if that can be made before the step is there.
+pub(super) fn expect(executor: &Executor, exec: &Exec) {
+    if let (solver::Network::Default, Security::Sandbox, Some(networks)) =
+        (exec.network, exec.security, executor.networks())
+    {
+        networks.expect();
+    }
+}
+
 impl Begun {
     /// Waits until it is there.
     pub(super) fn wait(self, cancel: &Cancel) -> Result<Access, ExecError> {

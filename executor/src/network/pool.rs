@@ -16,7 +16,11 @@ use crate::sandbox::{FileIndex, Network};
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// The networks of one build. They and their programs end with it.
-pub struct Networks(Arc<Shared>);
+pub struct Networks {
+    shared: Arc<Shared>,
+    /// One that was begun before anybody asked for it.
+    expected: Mutex<Option<Pending>>,
+}
 
 struct Shared {
     settings: NetworkSettings,
@@ -37,16 +41,40 @@ struct State {
 impl Networks {
     /// Networks of which none is made yet.
     pub fn new(settings: NetworkSettings) -> Self {
-        Self(Arc::new(Shared { settings, state: Mutex::default() }))
+        let shared = Arc::new(Shared { settings, state: Mutex::default() });
+        Self { shared, expected: Mutex::default() }
+    }
+
+    /// Begins to make a network that a command will need, so that the command has less to wait for.
+    pub(crate) fn expect(&self) {
+        let mut expected = self.expected();
+        if expected.is_none() {
+            *expected = Some(self.start(false));
+        }
+    }
+
+    fn expected(&self) -> MutexGuard<'_, Option<Pending>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A network for one command, made in the background if need be. With `fresh` no other command has had it before
     /// or will have it afterwards.
     pub(crate) fn begin(&self, fresh: bool) -> Pending {
-        let shared = self.0.clone();
-        if !fresh && let Some(uplink) = shared.take_idle() {
-            return Pending(Progress::Made(Borrowed::own(uplink, Some(shared))));
+        if fresh {
+            return self.start(true);
         }
+        if let Some(expected) = self.expected().take() {
+            return expected;
+        }
+        match self.shared.take_idle() {
+            Some(uplink) => Pending(Progress::Made(Borrowed::own(uplink, Some(self.shared.clone())))),
+            None => self.start(false),
+        }
+    }
+
+    /// Begins to make one.
+    fn start(&self, fresh: bool) -> Pending {
+        let shared = self.shared.clone();
         let (tell, made) = channel();
         let maker = shared.clone();
         match std::thread::Builder::new().name("network".to_owned()).spawn(move || maker.make(&tell)) {

@@ -49,6 +49,15 @@ impl Sandbox {
         Self { settings, helper: Mutex::new(None), trash }
     }
 
+    /// Sees to it that the next command need not wait for the helper to start. Should that fail, the command will say
+    /// so.
+    pub(crate) fn warm_up(&self) {
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        if helper.is_none() {
+            *helper = self.start_helper().ok();
+        }
+    }
+
     /// Runs a command to its end and tells `on_output` what it prints, as it comes. When this returns, every
     /// process of the command is dead and nothing of it is mounted.
     ///

@@ -7,7 +7,7 @@ use std::thread;
 use super::keys::{InputKeys, Keys};
 use super::plan::Plan;
 use super::{SolveError, Solver, output};
-use crate::{Hit, Made, Mismatch, Output, Reason, Record, Step, StepError, StepId};
+use crate::{Hit, Made, Mismatch, Operation, Output, Reason, Record, Step, StepError, StepId};
 
 enum Found {
     InCache(Hit, Vec<Output>),
@@ -24,6 +24,7 @@ enum LookedUp {
 impl Solver<'_> {
     pub(super) fn carry_out(self, plan: Plan, keys: &Keys) -> Result<HashMap<StepId, Vec<Output>>, SolveError> {
         let Plan { mut outputs, mut pending } = plan;
+        self.expect(&pending);
         let mut failure: Option<SolveError> = None;
         let mut running = 0_usize;
         let (sender, receiver) = mpsc::channel::<(StepId, Result<Vec<Output>, StepError>)>();
@@ -75,6 +76,17 @@ impl Solver<'_> {
         match failure {
             Some(failure) => Err(failure),
             None => Ok(outputs),
+        }
+    }
+
+    /// Tells the worker of the first command, if that cannot be found: one that was never run has left no record.
+    fn expect(self, pending: &[StepId]) {
+        let mut steps = pending.iter().map(|id| self.graph.step(*id));
+        let Some(step) = steps.find(|step| matches!(step.operation, Operation::Exec(_))) else { return };
+        // Where the records cannot be read, others will say so.
+        let was_run = || self.records.nearest(step).map_or(true, |past| past.is_some_and(|past| past.same_definition));
+        if step.metadata.ignore_cache.is_some() || !was_run() {
+            self.worker.expect(step);
         }
     }
 
