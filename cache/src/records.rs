@@ -122,15 +122,8 @@ impl Store {
 
     /// Whether a layer is here; asks the disk once.
     fn is_present(&self, diff_id: &Digest) -> Result<bool, StoreError> {
-        let lock = || self.inner().present.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock().contains(diff_id) {
-            return Ok(true);
-        }
-        let present = self.has_layer(diff_id)?;
-        if present {
-            lock().insert(*diff_id);
-        }
-        Ok(present)
+        let is_known = self.inner().present.lock().unwrap_or_else(PoisonError::into_inner).contains(diff_id);
+        Ok(is_known || self.has_layer(diff_id)?)
     }
 
     fn save_record(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StoreError> {

@@ -53,7 +53,7 @@ pub fn assemble(
 
 /// When each layer was made; `None` for one of a base that nobody needed yet.
 fn layer_times(store: &Store, layers: &[Layer]) -> Result<Vec<Option<String>>, ImageError> {
-    let time = |layer: &Layer| Ok(store.layer(&layer.diff_id)?.map(|layer| format_time(layer.created())));
+    let time = |layer: &Layer| Ok(store.layer_created(&layer.diff_id)?.map(format_time));
     layers.iter().map(time).collect()
 }
 

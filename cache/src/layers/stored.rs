@@ -194,8 +194,20 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_layer(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        Ok(self.layer_created(diff_id)?.is_some())
+    }
+
+    /// When a layer was made or imported, if it is here; it is not opened for that.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn layer_created(&self, diff_id: &Digest) -> Result<Option<SystemTime>, StoreError> {
         let row =
             self.inner().database.read(|connection| find_row(connection, diff_id, self.inner().generation.number()))?;
-        Ok(row.is_some() && self.inner().layer_directory(diff_id).join("index").exists())
+        let here = row.filter(|_| self.inner().layer_directory(diff_id).join("index").exists());
+        if here.is_some() {
+            self.inner().present.lock().unwrap_or_else(PoisonError::into_inner).insert(*diff_id);
+        }
+        Ok(here.map(|row| row.created))
     }
 }
