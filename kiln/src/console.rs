@@ -1,5 +1,8 @@
 //! The user's terminal, lent to a command in a container. While it is, it is raw: what is typed goes to the command's
-//! own terminal, Ctrl-C included, and that has the size of this one. However kiln ends, the user has it back as it was.
+//! own terminal, Ctrl-C included, and that has the size of this one. However kiln ends, the user has it back as it was:
+//! see [`guard`].
+
+pub(crate) mod guard;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,9 +18,10 @@ use signal_hook::consts::SIGWINCH;
 use signal_hook::low_level;
 
 use crate::error::{CliError, plain_io};
+use guard::Guard;
 
-/// How the terminal was before it was lent.
-static LENT: Mutex<Option<Termios>> = Mutex::new(None);
+/// How the terminal was before it was lent, and who knows it, too.
+static LENT: Mutex<Option<(Termios, Option<Guard>)>> = Mutex::new(None);
 
 /// How much is passed on at once.
 const BLOCK: usize = 16 * 1024;
@@ -52,7 +56,7 @@ pub(crate) fn lend<T>(socket: &TerminalSocket, run: impl FnOnce() -> T) -> Resul
 /// Gives the terminal back, if it is lent: for ends that leave everything else as it is.
 pub(crate) fn take_back() {
     let mut lent = LENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(saved) = lent.take() {
+    if let Some((saved, _guard)) = lent.take() {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &saved);
     }
 }
@@ -74,7 +78,9 @@ impl Raw {
         let saved = tcgetattr(std::io::stdin())?;
         let mut raw = saved.clone();
         raw.make_raw();
-        *LENT.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+        // It is good to have, and no condition.
+        let guard = Guard::start().ok();
+        *LENT.lock().unwrap_or_else(PoisonError::into_inner) = Some((saved, guard));
         let raw = tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).map(|()| Self);
         if raw.is_err() {
             take_back();

@@ -35,5 +35,8 @@ fn main() -> ExitCode {
     if name == OsStr::new(network::LAUNCHER_NAME) {
         network::launcher_main();
     }
+    if name == OsStr::new(console::guard::GUARD_NAME) {
+        return console::guard::main();
+    }
     commands::main()
 }

@@ -31,6 +31,22 @@ fn a_shell_is_opened_in_the_step_that_failed() {
     assert_eq!(screen.matches("error: ").count(), 1, "{screen}");
 }
 
+/// It used to stay raw: the next shell showed nothing of what was typed.
+#[test]
+fn the_terminal_is_as_it_was_when_kiln_was_killed() {
+    let world = World::new();
+    let mut seat = build_with_shell(&world, FAILING);
+    seat.sees("/work # ");
+    assert!(!seat.is_cooked(), "the terminal is the command's");
+    seat.signal(Signal::KILL);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !seat.is_cooked() {
+        assert!(std::time::Instant::now() < deadline, "the terminal stays raw");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    seat.leave();
+}
+
 #[test]
 fn nothing_of_the_shell_is_kept() {
     let world = World::new();
