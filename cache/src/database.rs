@@ -103,6 +103,17 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX layers_condemned ON layers (condemned) WHERE condemned IS NOT NULL;
     CREATE INDEX blobs_condemned ON blobs (condemned) WHERE condemned IS NOT NULL;
 ",
+    "
+    ALTER TABLE images ADD COLUMN manifest BLOB;
+    ALTER TABLE images ADD COLUMN platforms TEXT;
+    CREATE TABLE clamped (
+        diff_id BLOB NOT NULL,
+        latest INTEGER NOT NULL,
+        result BLOB NOT NULL,
+        PRIMARY KEY (diff_id, latest)
+    ) WITHOUT ROWID;
+    CREATE INDEX clamped_by_result ON clamped (result);
+",
 ];
 
 /// How long a statement waits for another process.

@@ -1,10 +1,14 @@
 //! Images by name, and references seen before.
+//!
+//! An image may be there for several platforms: then its record is that of one of them, with the others behind it.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::{Digest, Layer, Origin, Platform};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
 
 use crate::records::RecordedLayer;
 use crate::{Store, StoreError, database, gc};
@@ -20,22 +24,137 @@ pub struct ImageRecord {
     pub platform: Platform,
     /// When it got this name.
     pub tagged: SystemTime,
+    /// The manifest that it came or went with, a blob of the store; none where it was only built here.
+    pub manifest: Option<Digest>,
+    /// The index that it belongs to, where the name stands for several platforms. The rest of this record is then one
+    /// of its images: the one that suits this machine best.
+    pub index: Option<ImageIndex>,
+}
+
+/// Images for several platforms under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageIndex {
+    /// The digest of the index, which is a blob of the store.
+    pub digest: Digest,
+    /// Those of its images that are here, in its order.
+    pub images: Vec<PlatformImage>,
+}
+
+/// One image of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformImage {
+    /// The digest of its config, which is a blob of the store.
+    pub id: Digest,
+    /// The digest of its manifest, which is a blob of the store.
+    pub manifest: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<Layer>,
+    /// What it runs on.
+    pub platform: Platform,
 }
 
 impl ImageRecord {
+    /// An image for one platform that has no manifest yet.
+    pub fn new(id: Digest, layers: Vec<Layer>, platform: Platform, tagged: SystemTime) -> Self {
+        Self { id, layers, platform, tagged, manifest: None, index: None }
+    }
+
     /// Whether another one says the same, but for the time.
     fn is_same(&self, other: &Self) -> bool {
-        (&self.id, &self.layers, &self.platform) == (&other.id, &other.layers, &other.platform)
+        *self == Self { tagged: self.tagged, ..other.clone() }
+    }
+
+    /// What the whole of it is known by: the digest of its index, or of its config where it has none.
+    pub fn identity(&self) -> &Digest {
+        self.index.as_ref().map_or(&self.id, |index| &index.digest)
+    }
+
+    /// The image for each platform, each as a record of its own.
+    pub fn platforms(&self) -> Vec<Self> {
+        let Some(index) = &self.index else { return vec![self.clone()] };
+        let record = |image: &PlatformImage| Self {
+            manifest: Some(image.manifest),
+            ..Self::new(image.id, image.layers.clone(), image.platform.clone(), self.tagged)
+        };
+        index.images.iter().map(record).collect()
+    }
+
+    /// The layers of all its platforms; some more than once.
+    pub(crate) fn all_layers(&self) -> impl Iterator<Item = &Layer> {
+        let others = self.index.iter().flat_map(|index| &index.images).flat_map(|image| &image.layers);
+        self.layers.iter().chain(others)
+    }
+
+    /// Its configs, without which it is none.
+    pub(crate) fn configs(&self) -> impl Iterator<Item = Digest> {
+        let others = self.index.iter().flat_map(|index| &index.images).map(|image| image.id);
+        [self.id].into_iter().chain(others)
+    }
+
+    /// The documents of all its platforms.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = Digest> {
+        let index = self.index.iter().map(|index| index.digest);
+        let manifests = self.index.iter().flat_map(|index| &index.images).map(|image| image.manifest);
+        self.configs().chain(self.manifest).chain(index).chain(manifests)
     }
 }
 
-const COLUMNS: &str = "image, layers, platform, tagged, name";
+/// [`ImageIndex`] as a column of the database has it.
+#[derive(Serialize, Deserialize)]
+struct RecordedIndex {
+    digest: Digest,
+    images: Vec<RecordedImage>,
+}
+
+/// [`PlatformImage`] as a column of the database has it.
+#[derive(Serialize, Deserialize)]
+struct RecordedImage {
+    id: Digest,
+    manifest: Digest,
+    layers: Vec<RecordedLayer>,
+    platform: Platform,
+}
+
+impl From<&ImageIndex> for RecordedIndex {
+    fn from(index: &ImageIndex) -> Self {
+        let image = |image: &PlatformImage| RecordedImage {
+            id: image.id,
+            manifest: image.manifest,
+            layers: image.layers.iter().map(RecordedLayer::from).collect(),
+            platform: image.platform.clone(),
+        };
+        Self { digest: index.digest, images: index.images.iter().map(image).collect() }
+    }
+}
+
+impl From<RecordedIndex> for ImageIndex {
+    fn from(index: RecordedIndex) -> Self {
+        let image = |image: RecordedImage| PlatformImage {
+            id: image.id,
+            manifest: image.manifest,
+            layers: image.layers.into_iter().map(Layer::from).collect(),
+            platform: image.platform,
+        };
+        Self { digest: index.digest, images: index.images.into_iter().map(image).collect() }
+    }
+}
+
+const COLUMNS: &str = "image, layers, platform, tagged, name, manifest, platforms";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<(String, ImageRecord)> {
     let layers: Vec<RecordedLayer> = from_json(row, 1)?;
-    let layers = layers.into_iter().map(Layer::from).collect();
-    let tagged = database::from_nanos(row.get(3)?);
-    let record = ImageRecord { id: database::digest(row, 0)?, layers, platform: from_json(row, 2)?, tagged };
+    let index: Option<RecordedIndex> = match row.get_ref(6)? {
+        ValueRef::Null => None,
+        _ => Some(from_json(row, 6)?),
+    };
+    let record = ImageRecord {
+        id: database::digest(row, 0)?,
+        layers: layers.into_iter().map(Layer::from).collect(),
+        platform: from_json(row, 2)?,
+        tagged: database::from_nanos(row.get(3)?),
+        manifest: row.get::<_, Option<[u8; 32]>>(5)?.map(Digest::from_bytes),
+        index: index.map(ImageIndex::from),
+    };
     Ok((row.get(4)?, record))
 }
 
@@ -58,11 +177,13 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(String, Imag
 
 /// Drops the images whose config is not here, or that need a layer that is not here and could not get it again.
 pub(crate) fn drop_broken(transaction: &Transaction<'_>) -> Result<(), StoreError> {
-    transaction.execute("DELETE FROM images WHERE image NOT IN (SELECT digest FROM blobs)", [])?;
-    let mut query = transaction.prepare("SELECT diff_id FROM layers")?;
-    let present: HashSet<Digest> = query.query_map([], |row| database::digest(row, 0))?.collect::<Result<_, _>>()?;
+    let digests = |query: &str| -> rusqlite::Result<HashSet<Digest>> {
+        transaction.prepare(query)?.query_map([], |row| database::digest(row, 0))?.collect()
+    };
+    let (present, blobs) = (digests("SELECT diff_id FROM layers")?, digests("SELECT digest FROM blobs")?);
     let is_broken = |image: &ImageRecord| {
-        image.layers.iter().any(|layer| layer.origin == Origin::Built && !present.contains(&layer.diff_id))
+        image.configs().any(|config| !blobs.contains(&config))
+            || image.all_layers().any(|layer| layer.origin == Origin::Built && !present.contains(&layer.diff_id))
     };
     for (name, _) in all(transaction)?.iter().filter(|(_, image)| is_broken(image)) {
         transaction.execute("DELETE FROM images WHERE name = ?1", [name])?;
@@ -84,17 +205,22 @@ impl Store {
             return Ok(());
         }
         let layers: Vec<RecordedLayer> = image.layers.iter().map(RecordedLayer::from).collect();
-        let insert =
-            "INSERT OR REPLACE INTO images (name, image, layers, platform, tagged) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let insert = "INSERT OR REPLACE INTO images (name, image, layers, platform, tagged, manifest, platforms)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let index = image.index.as_ref().map(|index| to_json(&RecordedIndex::from(index))).transpose()?;
         self.inner().database.write(|transaction| {
-            gc::pardon(transaction, image.layers.iter().map(|layer| &layer.diff_id))?;
-            gc::pardon_blob(transaction, &image.id)?;
+            gc::pardon(transaction, image.all_layers().map(|layer| &layer.diff_id))?;
+            for document in image.documents() {
+                gc::pardon_blob(transaction, &document)?;
+            }
             transaction.prepare_cached(insert)?.execute(params![
                 name,
                 image.id.as_bytes(),
                 to_json(&layers)?,
                 to_json(&image.platform)?,
                 database::to_nanos(image.tagged),
+                image.manifest.as_ref().map(Digest::as_bytes),
+                index,
             ])?;
             Ok(())
         })

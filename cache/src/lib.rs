@@ -53,7 +53,7 @@ pub use check::{CheckReport, Depth, Leftover, Problem};
 pub use compress::{Compression, LayerBlob, decompress};
 pub use error::StoreError;
 pub use gc::{Held, Prune, Pruned, Usage, UsageKind};
-pub use images::ImageRecord;
+pub use images::{ImageIndex, ImageRecord, PlatformImage};
 pub use index::{Children, Device, Entries, Entry, EntryKind, Index, Timestamp, Xattrs, compare_paths};
 pub use layers::{LayerDraft, LayerReader, StoredLayer};
 pub use session::Scratch;

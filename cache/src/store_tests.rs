@@ -40,12 +40,12 @@ fn file_layer(store: &Store, content: &str) -> StoredLayer {
 }
 
 fn image(store: &Store, content: &str) -> ImageRecord {
-    ImageRecord {
-        id: store.put_blob(content.as_bytes()).unwrap(),
-        layers: vec![Layer { diff_id: Digest::of(content.as_bytes()), origin: Origin::Image }],
-        platform: Platform::new("linux", "arm", Some("v7")),
-        tagged: SystemTime::UNIX_EPOCH + Duration::from_nanos(5),
-    }
+    ImageRecord::new(
+        store.put_blob(content.as_bytes()).unwrap(),
+        vec![Layer { diff_id: Digest::of(content.as_bytes()), origin: Origin::Image }],
+        Platform::new("linux", "arm", Some("v7")),
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(5),
+    )
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use kiln_cache::{ImageRecord, Store};
-use kiln_solver::Layer;
+use kiln_cache::{Compression, ImageRecord, Store};
+use kiln_solver::{Layer, Origin};
 
-use crate::ImageError;
 use crate::spec::{History, Image, format_time, parse_time};
+use crate::{ImageError, inspect};
 
 /// An image that was put together.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Assembled {
 /// the base's, without times. `layers` are all layers of the image, the base's first. Nothing depends on the
 /// clock: a step's entry gets the time at which its layer was made, an entry without a layer that of the one
 /// before, and the image the time of its last entry. So the same layers give the same image again. `fixed` is
-/// the time of everything younger (`SOURCE_DATE_EPOCH`), where there is one.
+/// the time of the image and of everything in its history that is younger (`SOURCE_DATE_EPOCH`), where there is one.
 ///
 /// # Errors
 /// When the store cannot be read or written.
@@ -39,16 +39,44 @@ pub fn assemble(
     let mut image = image.clone();
     fit_history(&mut image, layers.len());
     date_history(&mut image, &times);
+    image.created = image.history.iter().rev().find_map(|entry| entry.created.clone());
     if let Some(fixed) = fixed {
         hold_back(&mut image.history, fixed);
+        image.created = Some(format_time(fixed));
     }
-    image.created = image.history.iter().rev().find_map(|entry| entry.created.clone());
     image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     // A document of plain maps, lists and texts always has a JSON form.
     let config = serde_json::to_vec(&image).unwrap_or_default();
     let id = store.put_blob(&config)?;
-    let record = ImageRecord { id, layers: layers.to_vec(), platform: image.platform(), tagged: SystemTime::now() };
+    let record = ImageRecord::new(id, layers.to_vec(), image.platform(), SystemTime::now());
     Ok(Assembled { record, image, config })
+}
+
+/// The image with no file of the layers that were made here younger than `latest` (`rewrite-timestamp`). Layers that
+/// change are stored in this compression.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn clamp(
+    store: &Store,
+    record: &ImageRecord,
+    latest: SystemTime,
+    compression: Compression,
+) -> Result<ImageRecord, ImageError> {
+    let mut layers = record.layers.clone();
+    for layer in layers.iter_mut().filter(|layer| layer.origin == Origin::Built) {
+        let clamped = store.clamp_layer(&layer.diff_id, latest, compression)?;
+        if clamped != layer.diff_id {
+            *layer = Layer { diff_id: clamped, origin: Origin::Image };
+        }
+    }
+    if layers == record.layers {
+        return Ok(record.clone());
+    }
+    let mut image = inspect::config(store, record)?;
+    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+    let id = store.put_blob(&serde_json::to_vec(&image).unwrap_or_default())?;
+    Ok(ImageRecord::new(id, layers, record.platform.clone(), record.tagged))
 }
 
 /// When each layer was made; `None` for one of a base that nobody needed yet.

@@ -248,6 +248,9 @@ pub enum ImageError {
         /// Its digest.
         digest: Digest,
     },
+    /// Annotations were given that only an index can have.
+    #[error("annotations of an index need one, and an image for one platform has none")]
+    NoIndex,
     /// No image of the store has this name or id.
     #[error("no image `{0}` in the store")]
     NoImage(String),

@@ -79,7 +79,7 @@ mod tests {
         let store = bench.store();
         let tag = |name: &str, id: Digest| {
             let tagged = std::time::SystemTime::UNIX_EPOCH;
-            let record = ImageRecord { id, layers: Vec::new(), platform: kiln_solver::Platform::host(), tagged };
+            let record = ImageRecord::new(id, Vec::new(), kiln_solver::Platform::host(), tagged);
             store.tag(&Reference::parse(name).unwrap().to_string(), &record).unwrap();
         };
         let id = |hex: &str| Digest::from_hex(&format!("{hex:0<64}")).unwrap();
@@ -109,7 +109,7 @@ mod tests {
         let layer = |diff_id, origin| Layer { diff_id, origin };
         let layers = vec![layer(Digest::of(b"absent"), Origin::Image), layer(*stored.diff_id(), Origin::Built)];
         let platform = kiln_solver::Platform::host();
-        let record = ImageRecord { id: Digest::of(b""), layers, platform, tagged: std::time::SystemTime::UNIX_EPOCH };
+        let record = ImageRecord::new(Digest::of(b""), layers, platform, std::time::SystemTime::UNIX_EPOCH);
         assert_eq!(layer_sizes(bench.store(), &record).unwrap(), [None, Some(1000)]);
         assert_eq!(size(bench.store(), &record).unwrap(), 1000);
     }

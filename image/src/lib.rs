@@ -28,7 +28,7 @@ mod registry;
 pub mod spec;
 pub mod transfer;
 
-pub use assemble::{Assembled, assemble};
+pub use assemble::{Assembled, assemble, clamp};
 pub use configuration::{Configuration, Dns};
 pub use credentials::{Credentials, Login, Stored};
 pub use error::ImageError;

@@ -30,8 +30,6 @@ pub(crate) struct Environment {
     pub(crate) colour: bool,
     /// Whether stderr is a terminal that can be drawn on.
     pub(crate) live: bool,
-    /// The time that everything built is said to be made at, where it is fixed.
-    pub(crate) source_date_epoch: Option<SystemTime>,
     /// What fetching from web servers and git repositories goes by: proxies, certificates, keys.
     pub(crate) remote: Vec<(OsString, OsString)>,
 }
@@ -99,10 +97,6 @@ impl Environment {
             credentials: credentials(home.as_deref(), &path),
             colour: !refused && (live || forced),
             live,
-            source_date_epoch: variable("SOURCE_DATE_EPOCH")
-                .filter(|value| !value.is_empty())
-                .map(|value| parse_epoch(&value))
-                .transpose()?,
             remote: remote(home.as_deref().filter(|_| !is_root), variable),
         })
     }
@@ -227,10 +221,9 @@ mod tests {
 
     #[test]
     fn the_fixed_time_is_seconds() {
-        let epoch = |text| environment(Some("/"), true, &[("SOURCE_DATE_EPOCH", text)]).map(|e| e.source_date_epoch);
-        assert_eq!(epoch("10").unwrap(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(10)));
-        assert_eq!(epoch("").unwrap(), None);
-        for text in ["x", "-1", "1.5", "99999999999999999999999"] {
+        let epoch = |text| parse_epoch(OsStr::new(text));
+        assert_eq!(epoch("10").unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(10));
+        for text in ["", "x", "-1", "1.5", "99999999999999999999999"] {
             assert!(epoch(text).is_err(), "{text}");
         }
     }

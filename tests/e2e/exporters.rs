@@ -221,3 +221,96 @@ fn skopeo_pushes_and_kiln_pulls_it_again() {
     let second = fresh.project(&[("Dockerfile", &format!("FROM {name}\nRUN cat /app/text > /tmp/again\n"))]);
     assert_eq!(fresh.tree(&second).text("tmp/again"), "text\n");
 }
+
+#[test]
+fn docker_media_types_and_annotations() {
+    let world = World::new();
+    let project = project(&world);
+    let export = |attributes: &str| {
+        let file = world.path().join("app.tar");
+        world.build(&project).args(["-o", &format!("type=oci,{attributes},dest={}", file.display())]).succeeds();
+        Image::from_oci_archive(&file).manifest
+    };
+    let docker = export("oci-mediatypes=false");
+    assert_eq!(docker["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!(docker["layers"][0]["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
+    let noted = export("annotation.org.opencontainers.image.title=app,annotation[linux/s390x].x=y");
+    assert_eq!(noted["annotations"], serde_json::json!({ "org.opencontainers.image.title": "app" }));
+    let forced = export("compression=zstd,force-compression=true");
+    for layer in forced["layers"].as_array().unwrap() {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    let build = |flag: &str| world.build(&project).args(["-o", "type=cacheonly", "--annotation", flag]);
+    build("a=b").succeeds();
+    build("index:a=b").fails_with(2).says("no index");
+    build("layer:a=b").fails_with(2).says("layer");
+}
+
+#[test]
+fn the_metadata_file_names_what_was_made() {
+    let world = World::new();
+    let project = project(&world);
+    let (file, metadata) = (world.path().join("app.tar"), world.path().join("metadata.json"));
+    let build = |output: &str| {
+        let arguments = ["-o", output, "--metadata-file", metadata.to_str().unwrap()];
+        let outcome = world.build(&project).args(["-t", "app:1.0", "-q"]).args(arguments).succeeds();
+        let text = std::fs::read_to_string(&metadata).unwrap();
+        (outcome.stdout_text(), serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    let (id, found) = build(&format!("type=oci,dest={}", file.display()));
+    let inspected: serde_json::Value =
+        serde_json::from_str(&skopeo(&["inspect", &format!("oci-archive:{}", file.display())])).unwrap();
+    assert_eq!(found["containerimage.digest"], inspected["Digest"]);
+    assert_eq!(found["containerimage.descriptor"]["digest"], inspected["Digest"]);
+    assert_eq!(found["containerimage.config.digest"], id.trim());
+    assert_eq!(found["image.name"], "docker.io/library/app:1.0");
+    let build_id = found["buildx.build.ref"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    world.kiln(["history", "inspect", &build_id]).succeeds();
+    let (_, found) = build("type=image,annotation.a=b");
+    assert!(found["containerimage.digest"].as_str().unwrap().starts_with("sha256:"));
+    let (_, found) = build("type=cacheonly");
+    assert_eq!(found.get("containerimage.digest"), None);
+}
+
+#[test]
+fn the_image_exporter_names_images() {
+    let world = World::new();
+    let project = project(&world);
+    world.build(&project).args(["-o", "type=image,\"name=one,two:2\""]).succeeds();
+    world.kiln(["inspect", "one", "two:2"]).succeeds();
+    world.build(&project).args(["-o", "type=image,name=three,store=false"]).succeeds();
+    world.kiln(["inspect", "three"]).fails();
+    world.build(&project).args(["-t", "four", "-o", "type=cacheonly"]).succeeds();
+    world.kiln(["inspect", "four"]).fails();
+    world.build(&project).args(["-o", "type=image,name=five,push=true"]).fails_with(2).says("push");
+}
+
+#[test]
+fn a_mirror_has_nothing_else_in_it() {
+    let world = World::new();
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY dir /dir\n"), ("dir/file", "new")]);
+    let outside = world.path().join("outside");
+    for directory in [&project.join("out"), &outside] {
+        std::fs::create_dir_all(directory.join("dir/old/deep")).unwrap();
+        std::fs::create_dir_all(directory.join("other")).unwrap();
+        std::fs::write(directory.join("dir/file"), "old").unwrap();
+        std::os::unix::fs::symlink(world.home(), directory.join("home")).unwrap();
+    }
+    std::fs::write(world.home().join("kept"), "").unwrap();
+    let listed = |directory: &Path| {
+        let text = command::run(Command::new("find").arg(directory).args(["-mindepth", "1", "-printf", "%P\\n"]));
+        let mut names: Vec<String> = text.lines().map(String::from).collect();
+        names.sort();
+        names
+    };
+    let output = format!("type=local,dest={},mode=delete", outside.display());
+    world.build(&project).args(["-o", &output]).fails().says("not below the current directory");
+    assert_eq!(listed(&outside).len(), 6, "an error removes nothing");
+    world.build(&project).args(["-o", &output, "--allow", "buildx.local.delete"]).succeeds();
+    world.build(&project).args(["-o", "type=local,dest=out,mode=delete"]).succeeds();
+    for directory in [&project.join("out"), &outside] {
+        assert_eq!(listed(directory), ["dir", "dir/file"]);
+        assert_eq!(std::fs::read_to_string(directory.join("dir/file")).unwrap(), "new");
+    }
+    assert!(world.home().join("kept").exists(), "links are removed, not followed");
+}

@@ -36,6 +36,7 @@ mod progress;
 mod prune;
 mod push;
 mod registry;
+mod reproducible;
 mod rootless;
 mod run;
 mod sandbox;

@@ -116,7 +116,7 @@ impl World {
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }
-        Kiln { command, input: None }
+        Kiln { command, input: None, is_on_one_core: false }
     }
 
     /// `kiln build .` in a project.
@@ -208,6 +208,7 @@ impl Project {
 pub struct Kiln {
     command: Command,
     input: Option<std::fs::File>,
+    is_on_one_core: bool,
 }
 
 impl Kiln {
@@ -232,6 +233,12 @@ impl Kiln {
     /// Gives it a file as its standard input.
     pub fn input(mut self, path: &Path) -> Self {
         self.input = Some(std::fs::File::open(path).unwrap());
+        self
+    }
+
+    /// Gives it one core alone.
+    pub fn on_one_core(mut self) -> Self {
+        self.is_on_one_core = true;
         self
     }
 
@@ -283,11 +290,28 @@ impl Kiln {
         let name = format!("{:?}", self.command.get_args().collect::<Vec<_>>());
         let input = self.input.take().map_or_else(Stdio::null, Stdio::from);
         self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().expect("starting kiln");
+        let mut child = match self.is_on_one_core {
+            true => on_one_core(|| self.command.spawn()),
+            false => self.command.spawn(),
+        }
+        .expect("starting kiln");
         let (stdout, stdout_reader) = collect(child.stdout.take().unwrap());
         let (stderr, stderr_reader) = collect(child.stderr.take().unwrap());
         Running { name, child, stdout, stderr, readers: vec![stdout_reader, stderr_reader] }
     }
+}
+
+/// What this thread starts has the cores that the thread has.
+fn on_one_core<T>(start: impl FnOnce() -> T) -> T {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let all = sched_getaffinity(None).unwrap();
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).expect("a core");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).unwrap();
+    let result = start();
+    sched_setaffinity(None, &all).unwrap();
+    result
 }
 
 type Shared = Arc<Mutex<Vec<u8>>>;

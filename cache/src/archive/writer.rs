@@ -20,6 +20,24 @@ pub(crate) struct Head<'a> {
     pub(crate) xattrs: Vec<(&'a [u8], &'a [u8])>,
 }
 
+impl<'a> Head<'a> {
+    /// A directory that is in no layer.
+    pub(crate) fn directory(path: &'a [u8], mtime: i64) -> Self {
+        Self {
+            path,
+            kind: EntryKind::Directory { opaque: false },
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime,
+            device: Device::default(),
+            target: &[],
+            xattrs: Vec::new(),
+        }
+    }
+}
+
 impl<'a> From<&Entry<'a>> for Head<'a> {
     fn from(entry: &Entry<'a>) -> Self {
         Self {

@@ -52,9 +52,10 @@ pub(super) fn check(connection: &Connection) -> Result<References, StoreError> {
     }
     for (name, image) in images::all(connection)? {
         found.images += 1;
-        let lost = image.layers.iter().find(|layer| layer.origin == Origin::Built && !present.contains(&layer.diff_id));
-        if !blobs.contains(&image.id) {
-            found.problems.push(Problem::Image { name, what: format!("blob `{}`", image.id) });
+        let is_lost = |layer: &&Layer| layer.origin == Origin::Built && !present.contains(&layer.diff_id);
+        let lost = image.all_layers().find(is_lost);
+        if let Some(config) = image.configs().find(|config| !blobs.contains(config)) {
+            found.problems.push(Problem::Image { name, what: format!("blob `{config}`") });
         } else if let Some(layer) = lost {
             found.problems.push(Problem::Image { name, what: format!("layer `{}`", layer.diff_id) });
         }

@@ -33,7 +33,7 @@ fn furnished() -> (tempfile::TempDir, Store, StoredLayer) {
     store.save_observation(&key, &step, &Observation { facts: vec![1], changes: vec![change] }).unwrap();
     let id = store.put_blob(b"config").unwrap();
     let (platform, tagged) = (Platform::new("linux", "amd64", None), SystemTime::now());
-    store.tag("app", &ImageRecord { id, layers: vec![built(&made)], platform, tagged }).unwrap();
+    store.tag("app", &ImageRecord::new(id, vec![built(&made)], platform, tagged)).unwrap();
     (root, store, made)
 }
 

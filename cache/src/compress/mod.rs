@@ -4,6 +4,8 @@
 //! cores; the members one after the other are the blob. zstd: one stream by libzstd with at least one worker,
 //! whose output does not depend on how many there are.
 
+mod clamped;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
@@ -32,7 +34,7 @@ pub enum Compression {
     },
     /// Zstandard.
     Zstd {
-        /// 1 to 19; 0 for a blob that was made elsewhere.
+        /// 1 to 22; 0 for a blob that was made elsewhere.
         level: u8,
     },
 }
@@ -63,7 +65,7 @@ impl Compression {
         let (format, level, most) = match self {
             Self::Uncompressed => return Ok(()),
             Self::Gzip { level } => ("gzip", level, 9),
-            Self::Zstd { level } => ("zstd", level, 19),
+            Self::Zstd { level } => ("zstd", level, 22),
         };
         if (1..=most).contains(&level) { Ok(()) } else { Err(StoreError::CompressionLevel { format, level, most }) }
     }
@@ -117,12 +119,7 @@ impl Store {
         if let Some(blob) = self.find_layer_blob(diff_id, compression)? {
             return Ok(blob);
         }
-        let writer = self.blob_writer()?;
-        let writer = match compression {
-            Compression::Uncompressed => self.pipe(diff_id, writer, copy)?,
-            Compression::Gzip { level } => self.pipe(diff_id, writer, |blocks, writer| gzip(blocks, writer, level))?,
-            Compression::Zstd { level } => self.pipe(diff_id, writer, |blocks, writer| zstd(blocks, writer, level))?,
-        };
+        let (writer, ()) = self.compress(compression, |pass_on| self.each_block(diff_id, pass_on))?;
         let expected = (compression == Compression::Uncompressed).then(|| (*diff_id, writer.size()));
         let blob = writer.commit(expected)?;
         let blob = LayerBlob { digest: blob.digest, size: blob.size, compression };
@@ -178,20 +175,33 @@ impl Store {
         Ok(rows.into_iter().filter_map(known).collect())
     }
 
-    /// Makes the archive of a layer on one thread and lets `consume` take its blocks on this one.
-    fn pipe(
+    /// Compresses what `produce` hands on into a blob.
+    fn compress<T: Send>(
         &self,
-        diff_id: &Digest,
+        compression: Compression,
+        produce: impl FnOnce(&mut PassOn<'_>) -> Result<T, StoreError> + Send,
+    ) -> Result<(BlobWriter, T), StoreError> {
+        let writer = self.blob_writer()?;
+        match compression {
+            Compression::Uncompressed => self.pipe(produce, writer, copy),
+            Compression::Gzip { level } => self.pipe(produce, writer, |blocks, writer| gzip(blocks, writer, level)),
+            Compression::Zstd { level } => self.pipe(produce, writer, |blocks, writer| zstd(blocks, writer, level)),
+        }
+    }
+
+    /// Makes an archive on one thread and lets `consume` take its blocks on this one.
+    fn pipe<T: Send>(
+        &self,
+        produce: impl FnOnce(&mut PassOn<'_>) -> Result<T, StoreError> + Send,
         writer: BlobWriter,
         consume: impl FnOnce(Incoming, BlobWriter) -> io::Result<BlobWriter>,
-    ) -> Result<BlobWriter, StoreError> {
+    ) -> Result<(BlobWriter, T), StoreError> {
         let (send, blocks) = mpsc::sync_channel(IN_FLIGHT);
         let (give_back, empty) = mpsc::channel();
         std::thread::scope(|scope| {
             let mut made = 1;
-            let producer = std::thread::Builder::new().spawn_scoped(scope, move || {
-                self.each_block(diff_id, |block| pass_on(&send, &empty, &mut made, block))
-            });
+            let producer = std::thread::Builder::new()
+                .spawn_scoped(scope, move || produce(&mut |block| pass_on(&send, &empty, &mut made, block)));
             let producer = producer.map_err(|_| StoreError::Thread("start a thread to read a layer"))?;
             let consumed = consume(Incoming { blocks, give_back }, writer);
             let died = || StoreError::Thread("go on: a thread that read a layer died");
@@ -199,13 +209,13 @@ impl Store {
             match consumed {
                 // The producer has only noticed that nobody listens any more.
                 Err(error) => Err(StoreError::io("write a blob in", self.root().join("tmp"))(error)),
-                Ok(writer) => produced.map(|()| writer),
+                Ok(writer) => produced.map(|produced| (writer, produced)),
             }
         })
     }
 
     /// Hands on the blocks of a layer's archive: from its files where it was made here, else from a blob.
-    fn each_block(&self, diff_id: &Digest, pass_on: impl FnMut(Block) -> io::Result<Block>) -> Result<(), StoreError> {
+    fn each_block(&self, diff_id: &Digest, pass_on: &mut PassOn<'_>) -> Result<(), StoreError> {
         match self.layer(diff_id)? {
             Some(layer) if !layer.is_imported() => return layer.write_blocks(pass_on),
             _ => {}
@@ -231,6 +241,9 @@ impl Store {
         Ok(if self.has_layer(diff_id)? { StoreError::NoArchive(*diff_id) } else { StoreError::NoLayer(*diff_id) })
     }
 }
+
+/// Takes a full block and gives an empty one.
+type PassOn<'a> = dyn FnMut(Block) -> io::Result<Block> + 'a;
 
 /// How many blocks wait between threads.
 const IN_FLIGHT: usize = 8;

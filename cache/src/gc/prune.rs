@@ -215,9 +215,9 @@ fn names(usage: &Usage, id: &str) -> bool {
 /// The layers and blobs that images need.
 fn held(transaction: &Transaction<'_>) -> Result<(HashSet<Digest>, HashSet<Digest>), StoreError> {
     let images = images::all(transaction)?;
-    let mut blobs: HashSet<Digest> = images.iter().map(|(_, image)| image.id).collect();
+    let mut blobs: HashSet<Digest> = images.iter().flat_map(|(_, image)| image.documents()).collect();
     let layers: HashSet<Digest> =
-        images.iter().flat_map(|(_, image)| image.layers.iter().map(|layer| layer.diff_id)).collect();
+        images.iter().flat_map(|(_, image)| image.all_layers().map(|layer| layer.diff_id)).collect();
     let mut query = transaction.prepare("SELECT diff_id, digest FROM layer_blobs")?;
     let rows = query.query_map([], |row| Ok((database::digest(row, 0)?, database::digest(row, 1)?)))?;
     for row in rows {

@@ -40,7 +40,7 @@ fn tag(store: &Store, name: &str, layers: &[&StoredLayer]) {
     let id = store.put_blob(name.as_bytes()).unwrap();
     let layers = layers.iter().map(|layer| built(layer)).collect();
     let platform = Platform::new("linux", "amd64", None);
-    store.tag(name, &ImageRecord { id, layers, platform, tagged: SystemTime::UNIX_EPOCH }).unwrap();
+    store.tag(name, &ImageRecord::new(id, layers, platform, SystemTime::UNIX_EPOCH)).unwrap();
 }
 
 fn is_on_disk(store: &Store, layer: &StoredLayer) -> bool {

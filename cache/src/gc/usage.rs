@@ -234,8 +234,13 @@ impl Store {
         let mut holders = Holders::default();
         for (name, image) in self.images()? {
             let held = Held::Image(name);
-            holders.blobs.entry(image.id).or_default().push(held.clone());
-            for layer in &image.layers {
+            for document in image.documents() {
+                let holders = holders.blobs.entry(document).or_default();
+                if !holders.contains(&held) {
+                    holders.push(held.clone());
+                }
+            }
+            for layer in image.all_layers() {
                 layers.entry(layer.diff_id).or_default().insert(held.clone());
             }
         }

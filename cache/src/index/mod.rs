@@ -33,6 +33,8 @@
 mod builder;
 mod read;
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 pub(crate) use builder::{Builder, Record};
 pub use read::{Children, Entries, Entry, Index, Xattrs};
 
@@ -99,6 +101,22 @@ pub struct Timestamp {
     pub seconds: i64,
     /// Nanoseconds after that, less than 10⁹.
     pub nanos: u32,
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let of = |since: Duration| (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos());
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => {
+                let (seconds, nanos) = of(after);
+                Self { seconds, nanos }
+            }
+            Err(before) => match of(before.duration()) {
+                (seconds, 0) => Self { seconds: -seconds, nanos: 0 },
+                (seconds, nanos) => Self { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos },
+            },
+        }
+    }
 }
 
 /// The number of a device.

@@ -90,9 +90,19 @@ impl StoredLayer {
         if self.is_imported() {
             return Err(StoreError::NoArchive(*self.diff_id()));
         }
+        self.write_blocks_until(i64::MAX, pass_on)
+    }
+
+    /// Writes an archive of its files in which none has changed later than this, in seconds since 1970.
+    pub(crate) fn write_blocks_until(
+        &self,
+        latest: i64,
+        pass_on: impl FnMut(Block) -> io::Result<Block>,
+    ) -> Result<(), StoreError> {
         let mut blocks = Blocks::new(pass_on);
         for entry in self.index().entries() {
-            self.write_entry(&Head::from(&entry), &entry, &mut blocks)?;
+            let head = Head::from(&entry);
+            self.write_entry(&Head { mtime: head.mtime.min(latest), ..head }, &entry, &mut blocks)?;
         }
         let ended = blocks.put(&end()).and_then(|()| blocks.finish());
         ended.map_err(StoreError::io("write the archive of", &self.0.files))

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
+use std::time::SystemTime;
 
-use crate::archive::{Blocks, Head, end};
+use crate::archive::{Block, Blocks, Head, end, put_entry};
 use crate::index::join;
-use crate::{Entry, EntryKind, StoreError, StoredLayer};
+use crate::{Entry, EntryKind, StoreError, StoredLayer, Timestamp};
 
 /// The merged tree over layers, as a container would see it, known from their indexes alone.
 /// Paths are bytes; leading, trailing and doubled slashes do not matter; the empty path is the root.
@@ -272,24 +273,62 @@ impl View {
     /// # Errors
     /// When a layer cannot be read or `output` fails.
     pub fn write_archive(&self, output: &mut dyn Write) -> Result<(), ViewError> {
+        Self::write_archives(&[(&b""[..], self)], None, output)
+    }
+
+    /// Writes several trees as one archive, each in a directory of its own; where that has no name, they come in at
+    /// the top. Everything is said to have changed at `mtime`, where there is one.
+    ///
+    /// # Errors
+    /// When a layer cannot be read or `output` fails.
+    pub fn write_archives(
+        trees: &[(&[u8], &Self)],
+        mtime: Option<SystemTime>,
+        output: &mut dyn Write,
+    ) -> Result<(), ViewError> {
+        let mtime = mtime.map(|time| Timestamp::from(time).seconds);
         let mut blocks = Blocks::new(|block| {
             output.write_all(block.filled())?;
             Ok(block)
         });
-        for found in self.walk(b"")? {
-            let mut head = Head::from(&found.entry);
-            head.kind = match head.kind {
-                EntryKind::Directory { .. } => EntryKind::Directory { opaque: false },
-                EntryKind::HardLink if self.link_target(&found).is_none() => EntryKind::File,
-                kind => kind,
-            };
-            if head.kind == EntryKind::File {
-                head.target = &[];
+        let failed = || StoreError::io("write", "the archive of an image");
+        for (directory, tree) in trees {
+            if !directory.is_empty() {
+                let mut bytes = Vec::new();
+                put_entry(&Head::directory(directory, mtime.unwrap_or_default()), &mut bytes);
+                blocks.put(&bytes).map_err(failed())?;
             }
-            found.layer.write_entry(&head, &found.entry, &mut blocks)?;
+            for found in tree.walk(b"")? {
+                tree.write_found(&found, directory, mtime, &mut blocks)?;
+            }
         }
         let ended = blocks.put(&end()).and_then(|()| blocks.finish());
-        Ok(ended.map_err(StoreError::io("write", "the archive of an image"))?)
+        Ok(ended.map_err(failed())?)
+    }
+
+    fn write_found<F: FnMut(Block) -> io::Result<Block>>(
+        &self,
+        found: &Found<'_>,
+        directory: &[u8],
+        mtime: Option<i64>,
+        blocks: &mut Blocks<F>,
+    ) -> Result<(), StoreError> {
+        let mut head = Head::from(&found.entry);
+        head.kind = match head.kind {
+            EntryKind::Directory { .. } => EntryKind::Directory { opaque: false },
+            EntryKind::HardLink if self.link_target(found).is_none() => EntryKind::File,
+            kind => kind,
+        };
+        head.mtime = mtime.unwrap_or(head.mtime);
+        let path = join(directory, head.path);
+        let target = join(directory, head.target);
+        head.path = &path;
+        match head.kind {
+            EntryKind::File => head.target = &[],
+            EntryKind::HardLink => head.target = &target,
+            _ => {}
+        }
+        found.layer.write_entry(&head, &found.entry, blocks)
     }
 
     fn all_layers(&self) -> Vec<usize> {

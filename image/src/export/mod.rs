@@ -1,9 +1,12 @@
 //! Writing images out: archives for other tools, or the bare files.
 //!
-//! [`package`] makes the documents of an image, [`sink`] writes named files into a tar archive or a directory,
-//! [`output`] is a file that appears whole or not at all, and [`tree`] writes the files of an image to disk.
+//! [`package`] makes the documents of an image as [`options`] say, [`archive`] arranges them in files, [`sink`] writes
+//! named files into a tar archive or a directory, [`output`] is a file that appears whole or not at all, and [`tree`]
+//! writes the files of an image to disk.
 
+mod archive;
 mod local;
+mod options;
 mod output;
 mod package;
 mod sink;
@@ -14,16 +17,16 @@ mod tests;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use kiln_cache::{Compression, ImageRecord, StoredLayer, View};
-use kiln_solver::{Cancel, Digest, Layer};
+use kiln_cache::{StoredLayer, View};
+use kiln_solver::{Cancel, Layer};
 
-use crate::push::{Document, Parcel, ParcelBlob, Place};
-use crate::registry::Content;
-use crate::spec::Descriptor;
-use crate::{ImageError, Images, Reference};
+use crate::{ImageError, Images};
+pub use archive::Format;
+pub use options::{AnnotationPlace, Annotations, ImageOptions, MediaTypes};
 use output::{Output, Stoppable};
-use package::{Package, Vocabulary};
+pub use package::Package;
 use sink::{ArchiveSink, DirectorySink};
 
 /// Where an export goes.
@@ -37,120 +40,102 @@ pub enum Destination<'a> {
     Stream(&'a mut (dyn Write + Send)),
 }
 
-/// How an image is written out.
-#[derive(Clone, Debug, Default)]
-pub struct ImageOptions {
-    /// Its names.
-    pub names: Vec<Reference>,
-    /// How layers made here are compressed; gzip where absent. Layers of a base image stay as they were pulled.
-    pub compression: Option<Compression>,
-}
-
 /// How files are written out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LocalOptions {
     /// Whether they get the owners that they have in the image (root alone can do that), or belong to the user.
     pub keep_owners: bool,
+    /// When all of them are said to have changed; as they did where absent.
+    pub mtime: Option<SystemTime>,
+    /// Whether everything else in the directory is removed.
+    pub is_mirror: bool,
 }
 
-/// Writes an OCI image layout: a tar archive, or a directory. Returns the digest of the manifest.
+/// The files of an image.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// The directory that they go into, of the one that is written; that itself where it has no name.
+    pub directory: String,
+    /// The layers, the lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// Writes images as one archive, or as an OCI image layout in a directory, which may have others already.
 ///
 /// # Errors
-/// When a layer cannot be had, or the destination cannot be written.
-pub fn oci(
-    images: &Images,
-    image: &ImageRecord,
-    options: &ImageOptions,
+/// When a blob is not what it should be, or the destination cannot be written.
+pub fn write(
+    packages: &[Package],
+    format: Format,
     destination: Destination<'_>,
     cancel: &Cancel,
-) -> Result<Digest, ImageError> {
-    let package = Package::make(images, image, options, Vocabulary::Oci, cancel)?;
-    write(&package, destination, cancel)
-}
-
-/// Writes an archive for `docker load`, which is an OCI image layout as well. Returns the digest of the manifest.
-///
-/// # Errors
-/// When a layer cannot be had, or the destination cannot be written.
-pub fn docker(
-    images: &Images,
-    image: &ImageRecord,
-    options: &ImageOptions,
-    destination: Destination<'_>,
-    cancel: &Cancel,
-) -> Result<Digest, ImageError> {
-    let package = Package::make(images, image, options, Vocabulary::Docker, cancel)?;
-    write(&package, destination, cancel)
-}
-
-/// What is to be pushed of an image.
-///
-/// # Errors
-/// When a layer cannot be had.
-pub fn parcel(
-    images: &Images,
-    image: &ImageRecord,
-    options: &ImageOptions,
-    cancel: &Cancel,
-) -> Result<Parcel, ImageError> {
-    let package = Package::make(images, image, options, Vocabulary::Oci, cancel)?;
-    let layer = |(descriptor, layer): (Descriptor, &Layer)| ParcelBlob { descriptor, at: Place::Layer(*layer) };
-    let mut blobs: Vec<ParcelBlob> = package.layers.into_iter().zip(&image.layers).map(layer).collect();
-    blobs.push(ParcelBlob { descriptor: package.config, at: Place::Here(Content::of(&package.config_bytes)) });
-    let document = Document { media_type: package.descriptor.media_type, bytes: package.manifest };
-    Ok(Parcel { documents: vec![document], blobs })
-}
-
-/// Writes the files of these layers as one tar archive, to a file or stream.
-///
-/// # Errors
-/// When a layer cannot be had, or the destination cannot be written.
-pub fn tar(images: &Images, layers: &[Layer], destination: Destination<'_>, cancel: &Cancel) -> Result<(), ImageError> {
-    let view = View::new(stored(images, layers, cancel)?);
+) -> Result<(), ImageError> {
     match destination {
         Destination::File(path) => {
             let mut output = Output::create(&path)?;
-            let written = Stoppable::write(&mut output, cancel, |output| Ok(view.write_archive(output)?));
+            let written = archive::write(packages, format, &mut ArchiveSink::new(&mut output), cancel);
+            written.map_err(|error| output.explain(error))?;
+            output.finish()
+        }
+        Destination::Stream(stream) => archive::write(packages, format, &mut ArchiveSink::new(stream), cancel),
+        Destination::Directory(path) => {
+            DirectorySink::fill(&path, |sink| archive::write(packages, format, sink, cancel))
+        }
+    }
+}
+
+/// Writes the files of images as one tar archive, to a file or stream. All of them are said to have changed at
+/// `mtime`, where there is one.
+///
+/// # Errors
+/// When a layer cannot be had, or the destination cannot be written.
+pub fn tar(
+    images: &Images,
+    files: &[Files],
+    mtime: Option<SystemTime>,
+    destination: Destination<'_>,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
+    let views = views(images, files, cancel)?;
+    let trees: Vec<(&[u8], &View)> =
+        files.iter().zip(&views).map(|(files, view)| (files.directory.as_bytes(), view)).collect();
+    match destination {
+        Destination::File(path) => {
+            let mut output = Output::create(&path)?;
+            let written =
+                Stoppable::write(&mut output, cancel, |output| Ok(View::write_archives(&trees, mtime, output)?));
             written.map_err(|error| output.explain(error))?;
             output.finish()
         }
         Destination::Stream(stream) => Stoppable::write(stream, cancel, |output| {
-            view.write_archive(output)?;
+            View::write_archives(&trees, mtime, output)?;
             output.flush().map_err(ImageError::Output)
         }),
         Destination::Directory(path) => Err(not_a_file(&path)),
     }
 }
 
-/// Writes the files of these layers into a directory. One that does not exist yet appears when it is complete.
-/// Into one that does, they are merged: files of the same name are replaced, others stay, and no symbolic link
-/// in it is followed.
+/// Writes the files of images into a directory. One that does not exist yet appears when it is complete.
+/// Into one that does, they are merged: files of the same name are replaced, others stay unless it is to be a mirror,
+/// and no symbolic link in it is followed.
 ///
 /// # Errors
 /// When a layer cannot be had, or the directory cannot be written.
 pub fn local(
     images: &Images,
-    layers: &[Layer],
+    files: &[Files],
     directory: &Path,
     options: LocalOptions,
     cancel: &Cancel,
 ) -> Result<(), ImageError> {
-    let view = View::new(stored(images, layers, cancel)?);
-    local::write(&view, directory, options, cancel)
+    let views = views(images, files, cancel)?;
+    let trees: Vec<(&str, &View)> =
+        files.iter().zip(&views).map(|(files, view)| (files.directory.as_str(), view)).collect();
+    local::write(&trees, directory, options, cancel)
 }
 
-fn write(package: &Package, destination: Destination<'_>, cancel: &Cancel) -> Result<Digest, ImageError> {
-    match destination {
-        Destination::File(path) => {
-            let mut output = Output::create(&path)?;
-            let written = package.write(&mut ArchiveSink::new(&mut output), cancel);
-            written.map_err(|error| output.explain(error))?;
-            output.finish()?;
-        }
-        Destination::Stream(stream) => package.write(&mut ArchiveSink::new(stream), cancel)?,
-        Destination::Directory(path) => DirectorySink::fill(&path, |sink| package.write(sink, cancel))?,
-    }
-    Ok(package.digest())
+fn views(images: &Images, files: &[Files], cancel: &Cancel) -> Result<Vec<View>, ImageError> {
+    files.iter().map(|files| Ok(View::new(stored(images, &files.layers, cancel)?))).collect()
 }
 
 fn stored(images: &Images, layers: &[Layer], cancel: &Cancel) -> Result<Vec<StoredLayer>, ImageError> {

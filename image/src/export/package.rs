@@ -1,208 +1,321 @@
-//! An image made ready to be written out: its manifest, and the blobs that belong to it.
+//! An image made ready to be written out or sent: its documents, and the blobs that belong to it.
 
 use std::collections::BTreeMap;
 
-use kiln_cache::{Blob, Compression, ImageRecord, LayerBlob, Store, StoreError};
-use kiln_solver::{Cancel, Digest, Layer, Origin};
+use kiln_cache::{Blob, Compression, ImageIndex, ImageRecord, LayerBlob, PlatformImage, Store, StoreError};
+use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 use serde::Serialize;
 
-use super::ImageOptions;
-use super::sink::Sink;
-use crate::layout::{CONTAINERD_NAME, REF_NAME};
-use crate::spec::{Descriptor, Extra, Index, Manifest, media_type};
-use crate::{ImageError, Images, Reference, inspect};
+use super::options::{AnnotationPlace, ImageOptions, MediaTypes};
+use crate::documents::{self, Document};
+use crate::push::{self, Parcel, ParcelBlob, Place};
+use crate::registry::{Content, MANIFEST_LIMIT};
+use crate::spec::{Descriptor, Extra, Index, Manifest};
+use crate::{ImageError, Images, Reference, choose, inspect};
 
 const DEFAULT_COMPRESSION: Compression = Compression::Gzip { level: 6 };
-const LAYOUT_MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Whose media types an image is described with, and whose files an archive of it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vocabulary {
-    Oci,
-    Docker,
+/// An image, or the images of several platforms under one index, made ready to be written out or sent.
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub(super) names: Vec<Reference>,
+    /// The index, or the only manifest, as a layout lists it.
+    pub(super) root: Descriptor,
+    pub(super) images: Vec<Packed>,
+    /// Indexes, manifests and configs.
+    pub(super) documents: BTreeMap<Digest, Vec<u8>>,
+    pub(super) blobs: BTreeMap<Digest, Blob>,
 }
 
-/// An image made ready to be written out.
-pub(super) struct Package {
-    vocabulary: Vocabulary,
-    names: Vec<Reference>,
-    pub(super) manifest: Vec<u8>,
+/// One image of a package.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    image: PlatformImage,
     /// As an index lists it.
     pub(super) descriptor: Descriptor,
     pub(super) config: Descriptor,
-    pub(super) config_bytes: Vec<u8>,
     pub(super) layers: Vec<Descriptor>,
-    blobs: BTreeMap<Digest, Blob>,
-}
-
-/// One image in the `manifest.json` of `docker save`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerEntry {
-    config: String,
-    repo_tags: Vec<String>,
-    layers: Vec<String>,
 }
 
 impl Package {
-    /// Gathers the blobs of an image: those of its base as they were pulled, its own compressed as asked for.
-    pub(super) fn make(
+    /// Gathers the blobs of images, those of their bases as they were pulled and their own compressed as asked for,
+    /// and describes them. Several images, or one for which `is_index` says so, get an index.
+    ///
+    /// # Errors
+    /// When a layer cannot be had, or there are annotations for an index and there is none.
+    pub fn make(
         images: &Images,
-        image: &ImageRecord,
+        records: &[ImageRecord],
+        is_index: bool,
         options: &ImageOptions,
-        vocabulary: Vocabulary,
         cancel: &Cancel,
     ) -> Result<Self, ImageError> {
-        images.ensure_blobs(&image.layers, cancel)?;
-        let store = images.store();
-        let compression = options.compression.unwrap_or(DEFAULT_COMPRESSION);
-        let (mut layers, mut blobs) = (Vec::new(), BTreeMap::new());
-        for layer in &image.layers {
+        let mut package = Self::empty(&options.names);
+        for record in records {
+            package.add(images, record, options, cancel)?;
+        }
+        match package.images.as_slice() {
+            [only] if !is_index => {
+                if options.annotations.need_index() {
+                    return Err(ImageError::NoIndex);
+                }
+                package.root = only.descriptor.clone();
+            }
+            _ => package.add_index(options),
+        }
+        Ok(package)
+    }
+
+    /// An image of the store with the manifest or index that it came with, where that and its blobs are still to be
+    /// had; else as [`Package::make`] makes it by default.
+    ///
+    /// # Errors
+    /// When a layer cannot be had.
+    pub fn of(images: &Images, record: &ImageRecord, names: &[Reference], cancel: &Cancel) -> Result<Self, ImageError> {
+        if let Some(package) = Self::as_it_came(images, record, names, cancel)? {
+            return Ok(package);
+        }
+        let options = ImageOptions { names: names.to_vec(), ..ImageOptions::default() };
+        Self::make(images, &record.platforms(), record.index.is_some(), &options, cancel)
+    }
+
+    fn empty(names: &[Reference]) -> Self {
+        let root = Descriptor::new("", Digest::of(b""), 0);
+        let (images, documents, blobs) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { names: names.to_vec(), root, images, documents, blobs }
+    }
+
+    /// The index, or the only manifest.
+    pub fn root(&self) -> &Descriptor {
+        &self.root
+    }
+
+    /// The digest of the config, where there is one image alone.
+    pub fn config(&self) -> Option<Digest> {
+        match self.images.as_slice() {
+            [only] if only.descriptor.digest == self.root.digest => Some(only.config.digest),
+            _ => None,
+        }
+    }
+
+    /// The names that it goes under.
+    pub fn names(&self) -> &[Reference] {
+        &self.names
+    }
+
+    /// The manifests of its images, each with its config and layers.
+    pub fn manifests(&self) -> impl Iterator<Item = (&Descriptor, &Descriptor, &[Descriptor])> {
+        self.images.iter().map(|image| (&image.descriptor, &image.config, image.layers.as_slice()))
+    }
+
+    /// Its indexes, manifests and configs by digest.
+    pub fn documents(&self) -> &BTreeMap<Digest, Vec<u8>> {
+        &self.documents
+    }
+
+    /// Its layers by digest.
+    pub fn blobs(&self) -> &BTreeMap<Digest, Blob> {
+        &self.blobs
+    }
+
+    /// What is to be pushed of it.
+    pub fn parcel(&self) -> Parcel {
+        let document = |descriptor: &Descriptor| push::Document {
+            media_type: descriptor.media_type.clone(),
+            bytes: self.documents.get(&descriptor.digest).cloned().unwrap_or_default(),
+        };
+        let mut documents: Vec<push::Document> =
+            self.images.iter().map(|packed| document(&packed.descriptor)).collect();
+        if self.images.iter().all(|packed| packed.descriptor.digest != self.root.digest) {
+            documents.push(document(&self.root));
+        }
+        let mut blobs = Vec::new();
+        for Packed { image, config, layers, .. } in &self.images {
+            let layer = |(descriptor, layer): (&Descriptor, &Layer)| ParcelBlob {
+                descriptor: descriptor.clone(),
+                at: Place::Layer(*layer),
+            };
+            blobs.extend(layers.iter().zip(&image.layers).map(layer));
+            let bytes = self.documents.get(&config.digest).map(Vec::as_slice).unwrap_or_default();
+            blobs.push(ParcelBlob { descriptor: config.clone(), at: Place::Here(Content::of(bytes)) });
+        }
+        Parcel { documents, blobs }
+    }
+
+    /// Puts the documents into the store; yields what the store is to list.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep(&self, store: &Store) -> Result<ImageRecord, ImageError> {
+        for document in self.documents.values() {
+            store.put_blob(document)?;
+        }
+        self.record().ok_or(ImageError::LostBlob { what: "manifest", digest: self.root.digest })
+    }
+
+    /// As the store lists it: as the image that suits this machine best, or else the first. None for one without images.
+    pub fn record(&self) -> Option<ImageRecord> {
+        let host = Platform::host();
+        let suits = |packed: &&Packed| choose::runs_on(&host, &packed.image.platform);
+        let main = self.images.iter().find(suits).or(self.images.first())?.image.clone();
+        let is_index = main.manifest != self.root.digest;
+        let images = self.images.iter().map(|packed| packed.image.clone()).collect();
+        Some(ImageRecord {
+            manifest: Some(main.manifest),
+            index: is_index.then_some(ImageIndex { digest: self.root.digest, images }),
+            ..ImageRecord::new(main.id, main.layers, main.platform, std::time::SystemTime::now())
+        })
+    }
+
+    fn add(
+        &mut self,
+        images: &Images,
+        record: &ImageRecord,
+        options: &ImageOptions,
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        images.ensure_blobs(&record.layers, cancel)?;
+        let (store, types) = (images.store(), options.media_types);
+        let mut layers = Vec::with_capacity(record.layers.len());
+        for layer in &record.layers {
             if cancel.is_requested() {
                 return Err(ImageError::Cancelled);
             }
-            let form = layer_blob(store, layer, compression)?;
-            let lost = || ImageError::LostBlob { what: "layer", digest: form.digest };
-            blobs.insert(form.digest, store.blob(&form.digest)?.ok_or_else(lost)?);
-            layers.push(Descriptor::new(vocabulary.layer(form.compression), form.digest, form.size));
+            let form = layer_blob(store, layer, options)?;
+            self.add_blob(store, &form.digest)?;
+            layers.push(Descriptor::new(types.layer(form.compression), form.digest, form.size));
         }
-        let config_bytes = inspect::config_bytes(store, image)?;
-        let config = Descriptor::of(vocabulary.config(), &config_bytes);
-        let manifest = manifest(vocabulary, &config, &layers);
-        let mut descriptor = Descriptor::of(vocabulary.manifest(), &manifest);
-        descriptor.platform = Some((&image.platform).into());
-        Ok(Self { vocabulary, names: options.names.clone(), manifest, descriptor, config, config_bytes, layers, blobs })
+        let config_bytes = inspect::config_bytes(store, record)?;
+        let config = Descriptor::of(types.config(), &config_bytes);
+        let platform = Some(&record.platform);
+        let manifest = json(&Manifest {
+            schema_version: 2,
+            media_type: types.manifest().to_owned(),
+            config: config.clone(),
+            layers: layers.clone(),
+            annotations: options.annotations.at(AnnotationPlace::Manifest, platform),
+            extra: Extra::new(),
+        });
+        let mut descriptor = Descriptor::of(types.manifest(), &manifest);
+        descriptor.platform = Some((&record.platform).into());
+        descriptor.annotations = options.annotations.at(AnnotationPlace::ManifestDescriptor, platform);
+        self.push(record, &descriptor, &config, layers);
+        self.documents.extend([(config.digest, config_bytes), (descriptor.digest, manifest)]);
+        Ok(())
     }
 
-    /// The digest of the manifest.
-    pub(super) fn digest(&self) -> Digest {
-        self.descriptor.digest
+    fn push(&mut self, record: &ImageRecord, descriptor: &Descriptor, config: &Descriptor, layers: Vec<Descriptor>) {
+        let image = PlatformImage {
+            id: record.id,
+            manifest: descriptor.digest,
+            layers: record.layers.clone(),
+            platform: record.platform.clone(),
+        };
+        self.images.push(Packed { image, descriptor: descriptor.clone(), config: config.clone(), layers });
     }
 
-    /// Writes everything; the index, which makes an image of it all, comes last of what counts.
-    pub(super) fn write(&self, sink: &mut dyn Sink, cancel: &Cancel) -> Result<(), ImageError> {
-        let index = self.index(sink)?;
-        sink.directory("blobs")?;
-        sink.directory("blobs/sha256")?;
-        let mut documents = BTreeMap::from([(self.config.digest, &self.config_bytes)]);
-        documents.insert(self.descriptor.digest, &self.manifest);
-        let mut digests: Vec<&Digest> = documents.keys().chain(self.blobs.keys()).collect();
-        digests.sort();
-        for digest in digests {
-            match (documents.get(digest), self.blobs.get(digest)) {
-                (Some(bytes), _) => sink.document(&blob_name(digest), bytes)?,
-                (None, Some(blob)) => sink.blob(&blob_name(digest), blob, cancel)?,
-                (None, None) => {}
+    fn add_index(&mut self, ImageOptions { media_types, annotations, .. }: &ImageOptions) {
+        let index = Index {
+            media_type: media_types.index().to_owned(),
+            annotations: annotations.at(AnnotationPlace::Index, None),
+            ..Index::of(self.images.iter().map(|image| image.descriptor.clone()).collect())
+        };
+        let bytes = json(&index);
+        self.root = Descriptor::of(media_types.index(), &bytes);
+        self.root.annotations = annotations.at(AnnotationPlace::IndexDescriptor, None);
+        self.documents.insert(self.root.digest, bytes);
+    }
+
+    fn add_blob(&mut self, store: &Store, digest: &Digest) -> Result<(), ImageError> {
+        let lost = || ImageError::LostBlob { what: "layer", digest: *digest };
+        self.blobs.insert(*digest, store.blob(digest)?.ok_or_else(lost)?);
+        Ok(())
+    }
+
+    /// The image with the documents that the store has of it; none if one of them, or a blob that they name, cannot be
+    /// had.
+    fn as_it_came(
+        images: &Images,
+        record: &ImageRecord,
+        names: &[Reference],
+        cancel: &Cancel,
+    ) -> Result<Option<Self>, ImageError> {
+        let mut package = Self::empty(names);
+        let listed = match &record.index {
+            None => BTreeMap::new(),
+            Some(index) => {
+                let Some(bytes) = images.store().read_blob(&index.digest, MANIFEST_LIMIT)? else { return Ok(None) };
+                let Document::Index(document) = documents::read_document(&bytes, "", "the index of an image")? else {
+                    return Ok(None);
+                };
+                package.root = Descriptor::of(&document_type(&document.media_type, MediaTypes::index), &bytes);
+                package.documents.insert(index.digest, bytes);
+                document.manifests.into_iter().map(|descriptor| (descriptor.digest, descriptor)).collect()
+            }
+        };
+        for image in record.platforms() {
+            let Some(descriptor) = package.add_as_it_came(images, &image, &listed, cancel)? else { return Ok(None) };
+            if record.index.is_none() {
+                package.root = descriptor;
             }
         }
-        sink.document("oci-layout", LAYOUT_MARKER)?;
-        if self.vocabulary == Vocabulary::Docker {
-            sink.document("manifest.json", &json(&[self.docker_entry()]))?;
-        }
-        sink.document("index.json", &json(&index))?;
-        sink.finish()
+        Ok(Some(package))
     }
 
-    /// The index of the layout: this image under each of its names, and what was there under others.
-    fn index(&self, sink: &dyn Sink) -> Result<Index, ImageError> {
-        let own = self.own_descriptors();
-        let Some(existing) = sink.existing("index.json")? else {
-            return Ok(Index::of(own));
+    fn add_as_it_came(
+        &mut self,
+        images: &Images,
+        record: &ImageRecord,
+        listed: &BTreeMap<Digest, Descriptor>,
+        cancel: &Cancel,
+    ) -> Result<Option<Descriptor>, ImageError> {
+        let store = images.store();
+        let Some(digest) = record.manifest else { return Ok(None) };
+        let Some(bytes) = store.read_blob(&digest, MANIFEST_LIMIT)? else { return Ok(None) };
+        let Document::Manifest(manifest) = documents::read_document(&bytes, "", "the manifest of an image")? else {
+            return Ok(None);
         };
-        let mut index: Index = serde_json::from_slice(&existing).map_err(|error| ImageError::Malformed {
-            what: "index",
-            name: "index.json".to_owned(),
-            reason: error.to_string(),
-        })?;
-        let replaced = |old: &Descriptor| {
-            let same_name =
-                |new: &Descriptor| new.annotations.get(CONTAINERD_NAME) == old.annotations.get(CONTAINERD_NAME);
-            let same_tag = |new: &Descriptor| new.annotations.get(REF_NAME) == old.annotations.get(REF_NAME);
-            own.iter().any(|new| same_tag(new) && (same_name(new) || !old.annotations.contains_key(CONTAINERD_NAME)))
-        };
-        index.manifests.retain(|old| !replaced(old));
-        index.manifests.extend(own);
-        Ok(index)
-    }
-
-    fn own_descriptors(&self) -> Vec<Descriptor> {
-        if self.names.is_empty() {
-            return vec![self.descriptor.clone()];
+        images.ensure_blobs(&record.layers, cancel)?;
+        for layer in &manifest.layers {
+            let Some(blob) = store.blob(&layer.digest)? else { return Ok(None) };
+            self.blobs.insert(blob.digest, blob);
         }
-        let named = |name: &Reference| {
-            let mut descriptor = self.descriptor.clone();
-            descriptor.annotations.insert(CONTAINERD_NAME.to_owned(), name.to_string());
-            descriptor.annotations.extend(name.tag.clone().map(|tag| (REF_NAME.to_owned(), tag)));
-            descriptor
-        };
-        self.names.iter().map(named).collect()
-    }
-
-    fn docker_entry(&self) -> DockerEntry {
-        DockerEntry {
-            config: blob_name(&self.config.digest),
-            repo_tags: self.names.iter().map(Reference::familiar).collect(),
-            layers: self.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
-        }
+        let mut descriptor = listed.get(&digest).cloned().unwrap_or_else(|| {
+            let media_type = document_type(&manifest.media_type, MediaTypes::manifest);
+            Descriptor::of(&media_type, &bytes)
+        });
+        descriptor.platform = descriptor.platform.or_else(|| Some((&record.platform).into()));
+        let config = inspect::config_bytes(store, record)?;
+        self.push(record, &descriptor, &manifest.config, manifest.layers.clone());
+        self.documents.extend([(record.id, config), (digest, bytes)]);
+        Ok(Some(descriptor))
     }
 }
 
-impl Vocabulary {
-    fn manifest(self) -> &'static str {
-        match self {
-            Self::Oci => media_type::OCI_MANIFEST,
-            Self::Docker => media_type::DOCKER_MANIFEST,
-        }
-    }
-
-    fn config(self) -> &'static str {
-        match self {
-            Self::Oci => media_type::OCI_CONFIG,
-            Self::Docker => media_type::DOCKER_CONFIG,
-        }
-    }
-
-    fn layer(self, compression: Compression) -> &'static str {
-        match (self, compression) {
-            (Self::Oci, Compression::Uncompressed) => media_type::OCI_LAYER,
-            (Self::Oci, Compression::Gzip { .. }) => media_type::OCI_LAYER_GZIP,
-            (Self::Oci, Compression::Zstd { .. }) => media_type::OCI_LAYER_ZSTD,
-            (Self::Docker, Compression::Uncompressed) => media_type::DOCKER_LAYER,
-            (Self::Docker, Compression::Gzip { .. }) => media_type::DOCKER_LAYER_GZIP,
-            (Self::Docker, Compression::Zstd { .. }) => media_type::DOCKER_LAYER_ZSTD,
-        }
-    }
+/// What a document says that it is; OCI's may leave it out.
+fn document_type(own: &str, default: fn(MediaTypes) -> &'static str) -> String {
+    if own.is_empty() { default(MediaTypes::Oci).to_owned() } else { own.to_owned() }
 }
 
 /// The form in which a layer is exported.
-fn layer_blob(store: &Store, layer: &Layer, compression: Compression) -> Result<LayerBlob, ImageError> {
+fn layer_blob(store: &Store, layer: &Layer, options: &ImageOptions) -> Result<LayerBlob, ImageError> {
+    let compression = options.compression.unwrap_or(DEFAULT_COMPRESSION);
     let known = || store.known_blob(&layer.diff_id)?.ok_or(ImageError::LostLayer(layer.diff_id));
-    match layer.origin {
-        Origin::Image => known(),
-        Origin::Built => match store.layer_blob(&layer.diff_id, compression) {
-            // The same layer was pulled with some image before it was built here.
-            Err(StoreError::NoArchive(_)) => known(),
-            outcome => Ok(outcome?),
-        },
+    if layer.origin == Origin::Image && !store.is_clamped(&layer.diff_id)? {
+        let known = known()?;
+        let is_as_asked = std::mem::discriminant(&known.compression) == std::mem::discriminant(&compression);
+        if is_as_asked || !options.force_compression {
+            return Ok(known);
+        }
+    }
+    match store.layer_blob(&layer.diff_id, compression) {
+        // The same layer was pulled with some image before it was built here.
+        Err(StoreError::NoArchive(_)) => known(),
+        outcome => Ok(outcome?),
     }
 }
 
-fn manifest(vocabulary: Vocabulary, config: &Descriptor, layers: &[Descriptor]) -> Vec<u8> {
-    json(&Manifest {
-        schema_version: 2,
-        media_type: vocabulary.manifest().to_owned(),
-        config: config.clone(),
-        layers: layers.to_vec(),
-        annotations: BTreeMap::new(),
-        extra: Extra::new(),
-    })
-}
-
 /// Documents of plain maps, lists and texts always have a JSON form.
-fn json(document: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).unwrap_or_default()
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }

@@ -6,9 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kiln_solver::{Origin, Platform};
+use kiln_cache::{Compression, ImageRecord};
+use kiln_solver::{Digest, Origin, Platform};
 
 use super::*;
+use crate::Reference;
 use crate::assemble;
 use crate::fixture::{Bench, Fixture};
 use crate::registry::testing::Server;
@@ -56,15 +58,35 @@ fn make_layer(bench: &Bench, fill: impl FnOnce(&Path)) -> Layer {
 }
 
 fn options(names: &[&str]) -> ImageOptions {
-    ImageOptions { names: names.iter().map(|name| Reference::parse(name).unwrap()).collect(), compression: None }
+    let names = names.iter().map(|name| Reference::parse(name).unwrap()).collect();
+    ImageOptions { names, ..ImageOptions::default() }
+}
+
+/// Makes a package of an image and writes it; yields the digest of its manifest.
+fn export(
+    images: &Images,
+    record: &ImageRecord,
+    format: Format,
+    options: &ImageOptions,
+    destination: Destination<'_>,
+    cancel: &Cancel,
+) -> Result<Digest, ImageError> {
+    let package = Package::make(images, std::slice::from_ref(record), false, options, cancel)?;
+    write(std::slice::from_ref(&package), format, destination, cancel)?;
+    Ok(package.root().digest)
 }
 
 impl Built {
-    fn archive(&self, vocabulary: Vocabulary, options: &ImageOptions) -> Vec<u8> {
+    fn files(&self) -> Vec<Files> {
+        vec![Files { directory: String::new(), layers: self.record.layers.clone() }]
+    }
+
+    fn archive(&self, format: Format, options: &ImageOptions) -> Vec<u8> {
+        let media_types = if format == Format::Docker { MediaTypes::Docker } else { MediaTypes::Oci };
+        let options = ImageOptions { media_types, ..options.clone() };
         let mut bytes = Vec::new();
         let destination = Destination::Stream(&mut bytes);
-        let export = if vocabulary == Vocabulary::Oci { oci } else { docker };
-        export(&self.bench.images, &self.record, options, destination, &self.bench.cancel).unwrap();
+        export(&self.bench.images, &self.record, format, &options, destination, &self.bench.cancel).unwrap();
         bytes
     }
 }
@@ -97,8 +119,8 @@ fn run(program: &str, args: &[&str]) -> String {
 #[test]
 fn an_archive_is_the_same_every_time() {
     let built = built();
-    let first = built.archive(Vocabulary::Docker, &options(&["app:1"]));
-    assert!(first == built.archive(Vocabulary::Docker, &options(&["app:1"])));
+    let first = built.archive(Format::Docker, &options(&["app:1"]));
+    assert!(first == built.archive(Format::Docker, &options(&["app:1"])));
     let names: Vec<String> = unpack(&first).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names[..2], ["blobs/", "blobs/sha256/"]);
     assert_eq!(names[names.len() - 3..], ["oci-layout", "manifest.json", "index.json"]);
@@ -110,7 +132,7 @@ fn the_base_keeps_its_blobs_and_is_not_unpacked() {
     let built = built();
     let options =
         ImageOptions { compression: Some(Compression::Zstd { level: 3 }), ..options(&["app:1", "r.example/x:2"]) };
-    let files = unpack(&built.archive(Vocabulary::Oci, &options)).into_iter().collect();
+    let files = unpack(&built.archive(Format::Oci, &options)).into_iter().collect();
     let (index, manifest) = manifest_of(&files);
     assert_eq!(manifest.layers[0], built.fixture.layers[0].1);
     assert_eq!(manifest.layers[1].media_type, media_type::OCI_LAYER_ZSTD);
@@ -131,9 +153,9 @@ fn other_tools_take_the_archives() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let write = |name: &str, bytes: Vec<u8>| std::fs::write(path(name), bytes).unwrap();
-    write("oci.tar", built.archive(Vocabulary::Oci, &options(&["app:1"])));
-    write("docker.tar", built.archive(Vocabulary::Docker, &options(&["app:1", "app:latest"])));
-    let no_names = built.archive(Vocabulary::Docker, &options(&[]));
+    write("oci.tar", built.archive(Format::Oci, &options(&["app:1"])));
+    write("docker.tar", built.archive(Format::Docker, &options(&["app:1", "app:latest"])));
+    let no_names = built.archive(Format::Docker, &options(&[]));
     write("bare.tar", no_names);
     for source in
         ["oci-archive:oci.tar", "docker-archive:docker.tar", "docker-archive:bare.tar", "oci-archive:bare.tar"]
@@ -156,11 +178,12 @@ fn a_layout_directory_takes_several_images() {
     let built = built();
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("layout");
-    let export = |name: &str| {
+    let export_as = |name: &str| {
         let destination = Destination::Directory(layout.clone());
-        oci(&built.bench.images, &built.record, &options(&[name]), destination, &built.bench.cancel).unwrap()
+        export(&built.bench.images, &built.record, Format::Oci, &options(&[name]), destination, &built.bench.cancel)
+            .unwrap()
     };
-    let digests = [export("app:1"), export("app:2"), export("app:1")];
+    let digests = [export_as("app:1"), export_as("app:2"), export_as("app:1")];
     assert_eq!(digests[0], digests[2]);
     let index: Index = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
     assert_eq!(index.manifests.len(), 2);
@@ -181,7 +204,7 @@ fn a_file_appears_whole_or_not_at_all() {
     let path = folder.path().join("out.tar");
     let export = |images: &Images, path: &Path| {
         let destination = Destination::File(path.to_owned());
-        oci(images, &built.record, &options(&["app:1"]), destination, &built.bench.cancel)
+        super::tests::export(images, &built.record, Format::Oci, &options(&["app:1"]), destination, &built.bench.cancel)
     };
     export(&built.bench.images, &path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o111, 0);
@@ -207,7 +230,8 @@ fn a_base_that_cannot_be_had_any_more_is_an_error() {
     let Built { bench, record, server, .. } = built();
     drop(server);
     let mut bytes = Vec::new();
-    let outcome = oci(&bench.images, &record, &options(&[]), Destination::Stream(&mut bytes), &bench.cancel);
+    let outcome =
+        export(&bench.images, &record, Format::Oci, &options(&[]), Destination::Stream(&mut bytes), &bench.cancel);
     assert!(matches!(outcome, Err(ImageError::Unreachable { .. })));
     assert!(bytes.is_empty());
 }
@@ -217,8 +241,8 @@ fn files_go_into_a_new_directory() {
     let built = built();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
-    let keep = LocalOptions { keep_owners: rustix::process::geteuid().is_root() };
-    local(&built.bench.images, &built.record.layers, &root, keep, &built.bench.cancel).unwrap();
+    let keep = LocalOptions { keep_owners: rustix::process::geteuid().is_root(), ..LocalOptions::default() };
+    local(&built.bench.images, &built.files(), &root, keep, &built.bench.cancel).unwrap();
     assert_eq!(std::fs::read(root.join("base")).unwrap(), b"from the base");
     let (file, link) =
         (std::fs::metadata(root.join("dir/file")).unwrap(), std::fs::metadata(root.join("a-link")).unwrap());
@@ -240,9 +264,9 @@ fn files_are_merged_and_no_link_leads_out() {
     std::fs::write(root.join("other"), "stays").unwrap();
     symlink(&outside, root.join("dir")).unwrap();
     symlink(outside.join("file"), root.join("a-link")).unwrap();
-    let belongs_to_user = LocalOptions { keep_owners: false };
+    let belongs_to_user = LocalOptions::default();
     for _ in 0..2 {
-        local(&built.bench.images, &built.record.layers, &root, belongs_to_user, &built.bench.cancel).unwrap();
+        local(&built.bench.images, &built.files(), &root, belongs_to_user, &built.bench.cancel).unwrap();
         assert_eq!(std::fs::read(root.join("dir/file")).unwrap(), b"built");
     }
     assert_eq!(std::fs::read(root.join("base")).unwrap(), b"from the base");
@@ -260,7 +284,7 @@ fn files_are_merged_and_no_link_leads_out() {
 fn files_go_into_an_archive() {
     let built = built();
     let mut bytes = Vec::new();
-    tar(&built.bench.images, &built.record.layers, Destination::Stream(&mut bytes), &built.bench.cancel).unwrap();
+    tar(&built.bench.images, &built.files(), None, Destination::Stream(&mut bytes), &built.bench.cancel).unwrap();
     let mut archive = tar::Archive::new(bytes.as_slice());
     let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
     let names: Vec<PathBuf> = names.collect();
@@ -268,7 +292,8 @@ fn files_go_into_an_archive() {
         assert!(names.contains(&PathBuf::from(name)), "{names:?}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let error = tar(&built.bench.images, &[], Destination::Directory(folder.path().to_owned()), &built.bench.cancel);
+    let error =
+        tar(&built.bench.images, &[], None, Destination::Directory(folder.path().to_owned()), &built.bench.cancel);
     assert!(matches!(error, Err(ImageError::Export { .. })));
 }
 
@@ -279,9 +304,17 @@ fn an_image_of_nothing_can_be_written() {
     let record = assemble(bench.store(), &image, &[], None).unwrap().record;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.tar");
-    docker(&bench.images, &record, &options(&["empty"]), Destination::File(path.clone()), &bench.cancel).unwrap();
+    export(
+        &bench.images,
+        &record,
+        Format::Docker,
+        &options(&["empty"]),
+        Destination::File(path.clone()),
+        &bench.cancel,
+    )
+    .unwrap();
     run("skopeo", &["inspect", "--config", &format!("docker-archive:{}", path.display())]);
-    local(&bench.images, &[], &folder.path().join("empty"), LocalOptions { keep_owners: false }, &bench.cancel)
+    local(&bench.images, &[Files::default()], &folder.path().join("empty"), LocalOptions::default(), &bench.cancel)
         .unwrap();
     assert!(folder.path().join("empty").is_dir());
 }

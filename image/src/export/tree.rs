@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use kiln_cache::{Entry, EntryKind};
+use kiln_cache::{Entry, EntryKind, Timestamp};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
     fchmod, fsetxattr, linkat, makedev, mkdirat, mknodat, openat, openat2, renameat, statat, symlinkat, unlinkat,
     utimensat,
 };
@@ -53,6 +53,48 @@ impl Tree {
             made => made,
         };
         self.check("create", entry, made)
+    }
+
+    /// Makes a directory at the top that no layer has, unless it is there.
+    pub(super) fn make_folder(&self, name: &str) -> Result<(), ImageError> {
+        let failed = |error: Errno| self.error("create", name.as_bytes(), error.into());
+        match mkdirat(&self.root, name, Mode::from_raw_mode(0o777)) {
+            Err(Errno::EXIST) if kind_of(self.root.as_fd(), OsStr::new(name)) == Some(FileType::Directory) => Ok(()),
+            Err(Errno::EXIST) => {
+                unlinkat(&self.root, name, AtFlags::empty()).map_err(failed)?;
+                mkdirat(&self.root, name, Mode::from_raw_mode(0o777)).map_err(failed)
+            }
+            made => made.map_err(failed),
+        }
+    }
+
+    /// What is in a directory: paths, and whether they are directories themselves.
+    pub(super) fn list(&self, folder: &[u8]) -> Result<Vec<(Vec<u8>, bool)>, ImageError> {
+        let failed = |error: Errno| self.error("read", folder, error.into());
+        let opened = self.open_below(folder).map_err(failed)?;
+        let mut found = Vec::new();
+        for entry in Dir::read_from(&opened).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let is_folder = kind_of(opened.as_fd(), OsStr::from_bytes(name)) == Some(FileType::Directory);
+            let path = if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() };
+            found.push((path, is_folder));
+        }
+        Ok(found)
+    }
+
+    /// Removes what is at a path, with all that is in it.
+    pub(super) fn remove(&self, path: &[u8]) -> Result<(), ImageError> {
+        let (folder, name) = split(path);
+        let parent = self.open_below(folder).map_err(|error| self.error("open", folder, error.into()))?;
+        let removed = match unlinkat(&parent, OsStr::from_bytes(name), AtFlags::empty()) {
+            Err(Errno::ISDIR) => remove_folder(parent.as_fd(), OsStr::from_bytes(name)),
+            removed => removed.map_err(io::Error::from),
+        };
+        removed.map_err(|error| self.error("remove", path, error))
     }
 
     /// Gives a directory its metadata.
@@ -121,10 +163,7 @@ impl Tree {
         let rename = || renameat(parent, BESIDE, parent, name);
         let renamed = match rename() {
             Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => {
-                // The standard library removes trees without following symbolic links.
-                let path =
-                    PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent))).join(name);
-                self.check("replace", entry, std::fs::remove_dir_all(path))?;
+                self.check("replace", entry, remove_folder(parent, name))?;
                 rename()
             }
             renamed => renamed,
@@ -171,7 +210,8 @@ impl Tree {
     }
 
     fn set_time(&self, parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry<'_>) -> Result<(), ImageError> {
-        let time = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: entry.mtime.nanos.into() };
+        let time = self.options.mtime.map_or(entry.mtime, Timestamp::from);
+        let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
         let times = Timestamps { last_access: time, last_modification: time };
         self.check("set the time of", entry, utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW))
     }
@@ -204,6 +244,12 @@ impl Tree {
     fn error(&self, action: &'static str, path: &[u8], error: io::Error) -> ImageError {
         ImageError::io(action, self.path.join(OsStr::from_bytes(path)))(error)
     }
+}
+
+/// The standard library removes trees without following symbolic links.
+fn remove_folder(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent)));
+    std::fs::remove_dir_all(path.join(name))
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

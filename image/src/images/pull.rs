@@ -46,11 +46,10 @@ impl Images {
             });
         }
         self.ensure(&resolved.layers, cancel)?;
+        let id = self.config_of(&resolved.digest)?;
         let record = ImageRecord {
-            id: self.config_of(&resolved.digest)?,
-            layers: resolved.layers,
-            platform: own,
-            tagged: SystemTime::now(),
+            manifest: Some(resolved.digest),
+            ..ImageRecord::new(id, resolved.layers, own, SystemTime::now())
         };
         let name = reference.to_string();
         let is_new = self.store().image(&name)?.is_none_or(|known| known.id != record.id);

@@ -119,7 +119,7 @@ fn an_image_that_was_built_here_comes_first() {
     let layers = vec![Layer { diff_id: fixture.layers[0].0, origin: Origin::Built }];
     let id = bench.store().put_blob(&fixture.config).unwrap();
     let tagged = std::time::SystemTime::UNIX_EPOCH;
-    let record = ImageRecord { id, layers: layers.clone(), platform: platform(AMD64), tagged };
+    let record = ImageRecord::new(id, layers.clone(), platform(AMD64), tagged);
     bench.store().tag(&reference.to_string(), &record).unwrap();
     let location = Location::Reference(reference);
     let resolved = bench.images.resolve(&location, &platform(AMD64), Pull::Missing).unwrap();

@@ -117,12 +117,7 @@ mod tests {
     use kiln_solver::{Digest, Platform};
 
     fn record(content: &str) -> ImageRecord {
-        ImageRecord {
-            id: Digest::of(content.as_bytes()),
-            layers: Vec::new(),
-            platform: Platform::host(),
-            tagged: SystemTime::UNIX_EPOCH,
-        }
+        ImageRecord::new(Digest::of(content.as_bytes()), Vec::new(), Platform::host(), SystemTime::UNIX_EPOCH)
     }
 
     #[test]

@@ -122,8 +122,7 @@ mod tests {
         image.config.cmd = Some(vec!["sh".to_owned()]);
         image.config.labels.insert("a".to_owned(), "b".to_owned());
         image.rootfs.diff_ids.push(Digest::of(b"layer"));
-        let record =
-            ImageRecord { id: Digest::of(b"config"), layers: Vec::new(), platform, tagged: SystemTime::UNIX_EPOCH };
+        let record = ImageRecord::new(Digest::of(b"config"), Vec::new(), platform, SystemTime::UNIX_EPOCH);
         let names = ["docker.io/library/app:1.0".to_owned()];
         insta::assert_snapshot!(to_json(&[description(&record, image, 42, &names)]).unwrap());
         assert_eq!(to_json(&[]).unwrap(), "[]\n");

@@ -1,7 +1,7 @@
 //! `kiln push`
 
 use kiln_cache::{ImageRecord, Store};
-use kiln_image::export::{self, ImageOptions};
+use kiln_image::export::Package;
 use kiln_image::push::{Targets, push};
 use kiln_image::{ImageError, Images, Reference};
 use kiln_solver::{Cancel, Digest};
@@ -64,7 +64,9 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
 /// The images to push, each with its names.
 fn find(store: &Store, asked: &[Reference], all_tags: bool) -> Result<Vec<(ImageRecord, Vec<Reference>)>, CliError> {
     let mut found: Vec<(ImageRecord, Vec<Reference>)> = Vec::new();
-    let mut add = |record: ImageRecord, name: Reference| match found.iter_mut().find(|(known, _)| known.id == record.id)
+    let mut add = |record: ImageRecord, name: Reference| match found
+        .iter_mut()
+        .find(|(known, _)| known.identity() == record.identity())
     {
         Some((_, names)) => names.push(name),
         None => found.push((record, vec![name])),
@@ -97,8 +99,8 @@ fn push_one(
 ) -> Result<(Digest, usize), CliError> {
     let all: Vec<String> = names.iter().map(Reference::familiar).collect();
     progress.during(&format!("pushing {}", all.join(", ")), |group| {
-        let options = ImageOptions { names: names.to_vec(), ..ImageOptions::default() };
-        let parcel = export::parcel(images, record, &options, cancel).map_err(|error| image_error(&error))?;
+        let package = Package::of(images, record, names, cancel).map_err(|error| image_error(&error))?;
+        let parcel = package.parcel();
         let targets = Targets { names: names.to_vec(), by_digest: false };
         push(images, &parcel, &targets, cancel).map_err(|error| image_error(&error))?;
         let made = parcel.digest().ok_or_else(|| CliError::bug("what was pushed has no manifest"))?;

@@ -134,6 +134,11 @@ impl Progress {
         self.state().record.is_open()
     }
 
+    /// What the history knows the build by, if it is written down.
+    pub(crate) fn build_id(&self) -> Option<String> {
+        self.state().record.id()
+    }
+
     /// The build that is written down ends.
     pub(crate) fn conclude(&self, end: &BuildEnd) -> Result<(), StoreError> {
         self.state().record.close(self.0.began.elapsed(), end)

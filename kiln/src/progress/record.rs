@@ -47,6 +47,14 @@ impl Record {
         matches!(self, Self::Open(_))
     }
 
+    /// What the history knows it by.
+    pub(super) fn id(&self) -> Option<String> {
+        match self {
+            Self::Open(recorder) => Some(recorder.id().to_owned()),
+            Self::Early(_) | Self::Closed => None,
+        }
+    }
+
     /// The build ends; tells what kept it from being written down.
     pub(super) fn close(&mut self, time: Duration, end: &BuildEnd) -> Result<(), StoreError> {
         match std::mem::replace(self, Self::Closed) {

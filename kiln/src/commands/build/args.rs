@@ -15,6 +15,7 @@ Examples:
   kiln build -t app:1.0 .                    build ./Dockerfile and name the image
   kiln build -f deploy/Dockerfile --target test .
   kiln build -o type=docker,dest=app.tar .   write an archive for `docker load`
+  kiln build -o type=oci,compression=zstd,dest=app.tar .
   kiln build -o out .                        write the files of the final stage to a directory")]
 pub(crate) struct Args {
     /// The build context that COPY and ADD read: a directory, a git repository (URL[#REF[:DIR]]), the URL of a tar
@@ -64,8 +65,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OS/ARCH")]
     pub(super) platform: Option<String>,
 
-    /// Write the result: `type=oci|docker|tar|local[,dest=PATH]`, `type=image|registry[,name=REF]`, PATH for a
-    /// directory, `-` for a tar archive on standard output; may be repeated
+    /// What to do with the result: `type=image|registry|oci|docker|tar|local|cacheonly[,dest=PATH]`, PATH for a directory, `-`
+    /// for a tar archive on standard output; may be repeated
+    ///
+    /// Of images: `name`, `compression=gzip|zstd|uncompressed`, `compression-level`, `force-compression`,
+    /// `oci-mediatypes`, `rewrite-timestamp`, `annotation[-PLACE][[PLATFORM]].KEY`; `tar=false` writes a directory.
+    /// Of directories: `platform-split`, and `mode=delete` to remove what is not in the result.
     #[arg(short, long = "output", value_name = "SPEC", allow_hyphen_values = true)]
     pub(super) outputs: Vec<String>,
 
@@ -80,6 +85,20 @@ pub(crate) struct Args {
     /// Write the ID of the image to this file
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,
+
+    /// Write digests and names of the result to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
+
+    /// Note something on the image, in its manifest unless a place comes before it (`index:KEY=VALUE`); may be repeated
+    ///
+    /// The places are manifest, index, manifest-descriptor and index-descriptor, with a `[PLATFORM]` behind if need be.
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(super) annotations: Vec<String>,
+
+    /// Make the same image everywhere: nothing in it is younger than SOURCE_DATE_EPOCH, which is 0 if it is not set
+    #[arg(long)]
+    pub(super) reproducible: bool,
 
     /// Tell about the build instead of building: `check`, `outline` or `targets`, with `,format=json` as JSON
     #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true, conflicts_with = "check")]

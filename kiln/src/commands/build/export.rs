@@ -1,4 +1,4 @@
-//! What happens with an image once it is built: it is written out, gets its names, and is told about.
+//! What happens with images once they are built: they are written out, get their names, and are told about.
 
 use std::fs::File;
 use std::io::IsTerminal as _;
@@ -6,21 +6,23 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use kiln_cache::{Compression as LayerCompression, ImageRecord};
-use kiln_image::export::{self, Destination as Place, ImageOptions, LocalOptions};
+use kiln_cache::{Compression, ImageRecord};
+use kiln_image::export::{self, Destination as Place, Files, Format, ImageOptions, LocalOptions, MediaTypes, Package};
 use kiln_image::push::{Targets, push};
 use kiln_image::{Images, Reference};
 use kiln_solver::{Cancel, Digest, Layer};
 
-use super::output::{ArchiveDestination, Compression, Destination, ImageFormat, Output};
+use super::output::{ArchiveDestination, Destination, FilesOutput, ImageAttributes, Output, Push};
+use super::request::Request;
+use crate::environment::Environment;
 use crate::error::{self, CliError};
 use crate::local::image_error;
-use crate::progress::Progress;
+use crate::progress::{Group, Progress};
 use crate::session::store_error;
+use crate::terminal;
 
-/// The levels of the tools themselves, where the user names none.
-const GZIP_LEVEL: u8 = 6;
-const ZSTD_LEVEL: u8 = 3;
+/// How layers are compressed where the user does not say.
+const COMPRESSION: Compression = Compression::Gzip { level: 6 };
 
 /// Says so before the build if an archive would end up on a terminal.
 pub(super) fn check_stdout(outputs: &[Output]) -> Result<(), CliError> {
@@ -31,103 +33,275 @@ pub(super) fn check_stdout(outputs: &[Output]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Says so if files are to be made no younger than a time that nobody has given, as BuildKit does.
+pub(super) fn warn_of_no_time(request: &Request, environment: &Environment) {
+    let is_asked = |output: &Output| output.image().is_some_and(|image| image.rewrite_timestamp == Some(true));
+    let is_missing = request.source_date_epoch.is_none() && request.outputs.iter().any(is_asked);
+    if is_missing && request.style.is_for_people() {
+        let message = "`rewrite-timestamp` changes nothing: `SOURCE_DATE_EPOCH` is not set";
+        terminal::warn(message, environment.colour);
+    }
+}
+
+/// What was built for one platform.
+pub(super) struct Made {
+    /// The image, its files as old as they are.
+    pub(super) image: ImageRecord,
+    /// Its layers.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// What came of it all.
+pub(super) struct Exported {
+    /// The image, as far as one was made.
+    pub(super) image: ImageRecord,
+    /// Its manifest or index, where it was needed.
+    pub(super) package: Option<Package>,
+}
+
 /// Writes finished images.
 pub(super) struct Exporter<'a> {
     pub(super) images: &'a Images,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a Cancel,
-    pub(super) names: &'a [Reference],
+    pub(super) request: &'a Request,
+    /// One for each platform.
+    pub(super) made: &'a [Made],
 }
 
 impl Exporter<'_> {
-    /// Writes the image as `output` says.
-    pub(super) fn write(&self, image: &ImageRecord, layers: &[Layer], output: &Output) -> Result<(), CliError> {
-        let name = match output {
-            Output::Image { format: ImageFormat::Oci, .. } => "exporting to oci image format",
-            Output::Image { format: ImageFormat::Docker, .. } => "exporting to docker image format",
-            Output::Named(named) if !named.is_pushed => return Ok(()),
-            Output::Named(_) => "pushing image",
-            Output::Files(_) => "exporting to client directory",
-            Output::Archive(_) => "exporting to client tarball",
-        };
-        self.progress.during(name, |group| {
-            match output {
-                Output::Image { format, compression, destination } => {
-                    let manifest = self.write_image(image, *format, *compression, destination)?;
-                    self.progress.note(group, &format!("exporting manifest {manifest} done"));
-                    self.progress.note(group, &format!("exporting config {} done", image.id));
-                }
-                Output::Named(named) => {
-                    let names = if named.names.is_empty() { self.names } else { &named.names };
-                    let options =
-                        ImageOptions { names: names.to_vec(), compression: layer_compression(named.compression) };
-                    let manifest = self.push(image, &options, named.by_digest)?;
-                    self.progress.note(group, &format!("pushing manifest {manifest} done"));
-                }
-                Output::Files(directory) => {
-                    // As Docker does: whoever builds owns the files.
-                    let options = LocalOptions { keep_owners: false };
-                    export::local(self.images, layers, directory, options, self.cancel)
-                        .map_err(|error| image_error(&error))?;
-                    self.progress.note(group, "copying files done");
-                }
-                Output::Archive(destination) => {
-                    let path = match destination {
-                        ArchiveDestination::File(path) => Some(path),
-                        ArchiveDestination::Stdout => None,
-                    };
-                    with_archive(path, |place| {
-                        export::tar(self.images, layers, place, self.cancel).map_err(|error| image_error(&error))
-                    })?;
-                    self.progress.note(group, "sending tarball done");
-                }
+    /// Does everything that was asked for; yields the first image that was made on the way.
+    pub(super) fn run(&self) -> Result<Exported, CliError> {
+        let mut first = None;
+        for output in &self.request.outputs {
+            if let Some(exported) = self.write(output)? {
+                first.get_or_insert(exported);
             }
-            Ok(())
-        })
+        }
+        let stored = self.store()?;
+        // A registry that is away today does not cost the image its name.
+        for output in &self.request.outputs {
+            if let Output::Store { image, push: Some(push), .. } = output {
+                let pushed = self.push(image, *push)?;
+                first.get_or_insert(pushed);
+            }
+        }
+        match first.or(stored) {
+            Some(exported) => Ok(exported),
+            None => Ok(Exported { image: self.main(&self.records(&ImageAttributes::default())?)?, package: None }),
+        }
     }
 
-    fn push(&self, image: &ImageRecord, options: &ImageOptions, by_digest: bool) -> Result<Digest, CliError> {
-        let parcel = export::parcel(self.images, image, options, self.cancel).map_err(|error| image_error(&error))?;
-        let targets = Targets { names: options.names.clone(), by_digest };
-        push(self.images, &parcel, &targets, self.cancel).map_err(|error| image_error(&error))?;
-        parcel.digest().ok_or_else(|| CliError::bug("what was pushed has no manifest"))
-    }
-
-    fn write_image(
-        &self,
-        image: &ImageRecord,
-        format: ImageFormat,
-        compression: Compression,
-        destination: &Destination,
-    ) -> Result<Digest, CliError> {
-        let options = ImageOptions { names: self.names.to_vec(), compression: layer_compression(compression) };
-        let write = match format {
-            ImageFormat::Oci => export::oci,
-            ImageFormat::Docker => export::docker,
-        };
-        let write = |place: Place<'_>| {
-            write(self.images, image, &options, place, self.cancel).map_err(|error| image_error(&error))
-        };
-        match destination {
-            Destination::Directory(path) => write(Place::Directory(path.clone())),
-            Destination::File(path) => with_archive(Some(path), write),
-            Destination::Stdout => with_archive(None, write),
+    fn write(&self, output: &Output) -> Result<Option<Exported>, CliError> {
+        match output {
+            Output::Image { format, image, destination } => self.write_image(*format, image, destination).map(Some),
+            Output::Files(files) => self.write_files(files).map(|()| None),
+            Output::Archive(destination) => self.write_archive(destination).map(|()| None),
+            Output::Store { .. } | Output::CacheOnly => Ok(None),
         }
     }
 
     /// Lets the store list the image: under its names, or under its ID if it has none and goes nowhere else.
-    pub(super) fn name(&self, image: &ImageRecord, names: &[Reference], listed: bool) -> Result<(), CliError> {
-        let image = ImageRecord { tagged: SystemTime::now(), ..image.clone() };
-        let id = image.id.to_string();
+    fn store(&self) -> Result<Option<Exported>, CliError> {
+        let (names, is_listed) = self.request.stored_names();
+        if names.is_empty() && !is_listed {
+            return Ok(None);
+        }
+        let plain = ImageAttributes::default();
+        let stored = self.request.outputs.iter().find_map(|output| match output {
+            Output::Store { image, is_kept: true, .. } => Some(image),
+            _ => None,
+        });
+        let attributes = stored.unwrap_or(&plain);
         self.progress.during("exporting to image", |group| {
+            let exported = match self.needs_manifest(attributes) {
+                true => {
+                    let package = self.package(attributes, &names, group)?;
+                    let image = package.keep(self.images.store()).map_err(|error| image_error(&error))?;
+                    Exported { image, package: Some(package) }
+                }
+                false => Exported { image: self.main(&self.records(attributes)?)?, package: None },
+            };
+            let image = ImageRecord { tagged: SystemTime::now(), ..exported.image.clone() };
+            let id = image.identity().to_string();
             self.progress.note(group, &format!("writing image {id} done"));
             let tag = |name: &str| self.images.store().tag(name, &image).map_err(|error| store_error(&error));
-            for name in names {
+            for name in &names {
                 tag(&name.to_string())?;
                 self.progress.note(group, &format!("naming to {name} done"));
             }
-            if listed { tag(&id) } else { Ok(()) }
+            if is_listed {
+                tag(&id)?;
+            }
+            Ok(Some(exported))
         })
+    }
+
+    fn push(&self, attributes: &ImageAttributes, how: Push) -> Result<Exported, CliError> {
+        self.progress.during("pushing image", |group| {
+            let names = attributes.names_or(&self.request.tags);
+            let package = self.package(attributes, names, group)?;
+            let targets = Targets { names: names.to_vec(), by_digest: how.by_digest };
+            push(self.images, &package.parcel(), &targets, self.cancel).map_err(|error| image_error(&error))?;
+            self.progress.note(group, &format!("pushing manifest {} done", package.root().digest));
+            let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
+            Ok(Exported { image, package: Some(package) })
+        })
+    }
+
+    /// Whether more is asked of an image than a config and layers; everything else can wait until it goes somewhere.
+    fn needs_manifest(&self, attributes: &ImageAttributes) -> bool {
+        let plain = ImageAttributes {
+            names: attributes.names.clone(),
+            rewrite_timestamp: attributes.rewrite_timestamp,
+            media_types: attributes.media_types,
+            ..ImageAttributes::default()
+        };
+        let has_notes = !self.request.annotations.is_empty() || *attributes != plain;
+        has_notes || self.made.len() > 1 || self.request.metadata_file.is_some()
+    }
+
+    fn write_image(
+        &self,
+        format: Format,
+        attributes: &ImageAttributes,
+        destination: &Destination,
+    ) -> Result<Exported, CliError> {
+        let title = match format {
+            Format::Oci => "exporting to oci image format",
+            Format::Docker => "exporting to docker image format",
+        };
+        self.progress.during(title, |group| {
+            let package = self.package(attributes, self.names(attributes), group)?;
+            let packages = std::slice::from_ref(&package);
+            let write = |place: Place<'_>| {
+                export::write(packages, format, place, self.cancel).map_err(|error| image_error(&error))
+            };
+            match destination {
+                Destination::Directory(path) => write(Place::Directory(path.clone()))?,
+                Destination::File(path) => with_archive(Some(path), write)?,
+                Destination::Stdout => with_archive(None, write)?,
+            }
+            self.progress.note(group, "sending tarball done");
+            let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
+            Ok(Exported { image, package: Some(package) })
+        })
+    }
+
+    /// The documents and blobs of the image, and word of them.
+    fn package(&self, attributes: &ImageAttributes, names: &[Reference], group: Group) -> Result<Package, CliError> {
+        let mut annotations = attributes.annotations.clone();
+        annotations.extend(&self.request.annotations);
+        let media_types = if annotations.is_empty() { attributes.media_types } else { MediaTypes::Oci };
+        let options = ImageOptions {
+            names: names.to_vec(),
+            media_types,
+            compression: attributes.compression,
+            force_compression: attributes.force_compression,
+            annotations,
+        };
+        let records = self.records(attributes)?;
+        let package = Package::make(self.images, &records, records.len() > 1, &options, self.cancel)
+            .map_err(|error| image_error(&error))?;
+        self.progress.note(group, "exporting layers done");
+        for (manifest, config, _) in package.manifests() {
+            self.progress.note(group, &format!("exporting manifest {} done", manifest.digest));
+            self.progress.note(group, &format!("exporting config {} done", config.digest));
+        }
+        if package.config().is_none() {
+            self.progress.note(group, &format!("exporting manifest list {} done", package.root().digest));
+        }
+        Ok(package)
+    }
+
+    /// What the names of the flags, or else those of the output are.
+    fn names<'n>(&'n self, attributes: &'n ImageAttributes) -> &'n [Reference] {
+        if self.request.tags.is_empty() { &attributes.names } else { &self.request.tags }
+    }
+
+    /// The images, with files no younger than they may be.
+    fn records(&self, attributes: &ImageAttributes) -> Result<Vec<ImageRecord>, CliError> {
+        let latest = self.request.source_date_epoch.filter(|_| attributes.rewrite_timestamp != Some(false));
+        let compression = attributes.compression.unwrap_or(COMPRESSION);
+        let record = |made: &Made| match latest {
+            Some(latest) => kiln_image::clamp(self.images.store(), &made.image, latest, compression)
+                .map_err(|error| image_error(&error)),
+            None => Ok(made.image.clone()),
+        };
+        self.made.iter().map(record).collect()
+    }
+
+    fn main(&self, records: &[ImageRecord]) -> Result<ImageRecord, CliError> {
+        records.first().cloned().ok_or_else(|| CliError::bug("a build without a platform"))
+    }
+
+    fn write_files(&self, output: &FilesOutput) -> Result<(), CliError> {
+        self.progress.during("exporting to client directory", |group| {
+            let options = LocalOptions {
+                // As Docker does: whoever builds owns the files.
+                keep_owners: false,
+                mtime: self.request.source_date_epoch,
+                is_mirror: output.is_mirror,
+            };
+            let files = self.files(output.platform_split);
+            export::local(self.images, &files, &output.directory, options, self.cancel)
+                .map_err(|error| image_error(&error))?;
+            self.progress.note(group, "copying files done");
+            Ok(())
+        })
+    }
+
+    fn write_archive(&self, destination: &ArchiveDestination) -> Result<(), CliError> {
+        let path = match destination {
+            ArchiveDestination::File(path) => Some(path),
+            ArchiveDestination::Stdout => None,
+        };
+        self.progress.during("exporting to client tarball", |group| {
+            with_archive(path, |place| {
+                export::tar(self.images, &self.files(None), self.request.source_date_epoch, place, self.cancel)
+                    .map_err(|error| image_error(&error))
+            })?;
+            self.progress.note(group, "sending tarball done");
+            Ok(())
+        })
+    }
+
+    /// The files of each platform, in a directory of its own (`linux_arm_v7`) if they are to be split.
+    fn files(&self, split: Option<bool>) -> Vec<Files> {
+        let is_split = split.unwrap_or(self.made.len() > 1);
+        let directory = |made: &Made| made.image.platform.to_string().replace('/', "_");
+        let files = |made: &Made| Files {
+            directory: if is_split { directory(made) } else { String::new() },
+            layers: made.layers.clone(),
+        };
+        self.made.iter().map(files).collect()
+    }
+}
+
+impl Exported {
+    /// What the image is known by.
+    pub(super) fn id(&self) -> Digest {
+        *self.image.identity()
+    }
+
+    /// What `--metadata-file` is told of it, in the words of buildx.
+    pub(super) fn metadata(&self, names: &[Reference], build: Option<String>) -> serde_json::Value {
+        let mut all = serde_json::Map::new();
+        // The history of builds is asked by the last part alone.
+        all.extend(build.map(|id| ("buildx.build.ref".to_owned(), format!("kiln/kiln/{id}").into())));
+        let Some(package) = &self.package else { return all.into() };
+        let root = package.root();
+        if let Some(config) = package.config() {
+            all.insert("containerimage.config.digest".to_owned(), config.to_string().into());
+        }
+        all.insert("containerimage.descriptor".to_owned(), serde_json::to_value(root).unwrap_or_default());
+        all.insert("containerimage.digest".to_owned(), root.digest.to_string().into());
+        let names = if names.is_empty() { package.names() } else { names };
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            all.insert("image.name".to_owned(), names.join(",").into());
+        }
+        all.into()
     }
 }
 
@@ -145,13 +319,4 @@ fn with_archive<T>(
         return write(Place::Stream(&mut File::from(stdout)));
     };
     write(Place::File(path.clone()))
-}
-
-fn layer_compression(compression: Compression) -> Option<LayerCompression> {
-    match compression {
-        Compression::Any => None,
-        Compression::Uncompressed => Some(LayerCompression::Uncompressed),
-        Compression::Gzip(level) => Some(LayerCompression::Gzip { level: level.unwrap_or(GZIP_LEVEL) }),
-        Compression::Zstd(level) => Some(LayerCompression::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
-    }
 }

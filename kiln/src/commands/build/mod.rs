@@ -81,6 +81,7 @@ fn with_builder<T>(
     let mut request = Request::new(args, environment, &|name| std::env::var_os(name))?;
     request.is_recorded &= in_history == InHistory::Kept;
     export::check_stdout(&request.outputs)?;
+    export::warn_of_no_time(&request, environment);
     if request.shell_on_error {
         enter::console_for("`--on-error=shell`")?;
     }
@@ -467,23 +468,22 @@ impl Builder<'_> {
             images: &work.images,
             progress: self.progress,
             cancel: &work.cancel,
-            names: &request.tags,
+            request,
+            made: &[export::Made { image, layers: layers.to_vec() }],
         };
-        let (pushed, written): (Vec<_>, _) = request.outputs.iter().partition(|output| output.is_pushed());
-        written.into_iter().try_for_each(|output| exporter.write(&image, layers, output))?;
-        // A registry that is away today does not cost the image its name.
-        let (names, is_listed) = request.stored_names();
-        if is_listed || !names.is_empty() {
-            exporter.name(&image, &names, is_listed)?;
-        }
-        pushed.into_iter().try_for_each(|output| exporter.write(&image, layers, output))?;
+        let exported = exporter.run()?;
+        let id = exported.id();
         if let Some(path) = &request.iidfile {
-            std::fs::write(path, image.id.to_string()).map_err(|error| error::io("write", path, &error))?;
+            std::fs::write(path, id.to_string()).map_err(|error| error::io("write", path, &error))?;
+        }
+        if let Some(path) = &request.metadata_file {
+            let metadata = exported.metadata(&request.tags, self.progress.build_id());
+            std::fs::write(path, format!("{metadata:#}\n")).map_err(|error| error::io("write", path, &error))?;
         }
         if request.print_id {
-            terminal::print(&format!("{}\n", image.id))?;
+            terminal::print(&format!("{id}\n"))?;
         }
-        Ok(image.id)
+        Ok(id)
     }
 }
 

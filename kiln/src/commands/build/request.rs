@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kiln_frontend::NoCache;
+use kiln_image::export::Annotations;
 use kiln_image::{Configuration, Reference};
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
@@ -13,13 +14,16 @@ use kiln_solver::Platform;
 use super::args::{Args, OnError, ProgressStyle};
 use super::call::{Call, Method};
 use super::explain::Form;
-use super::output::{Named, Output};
+use super::output::{ImageAttributes, Output, Push, parse_annotation};
 use super::remote::RemoteContext;
-use super::run::RunRequest;
+use super::run::{MIRROR, RunRequest};
 use super::sources;
 use crate::environment::{Environment, parse_epoch};
 use crate::error::{self, CliError, Kind};
 use crate::progress::Style;
+
+/// The build argument and variable that says when everything was made.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// A build that has been asked for and can be tried.
 #[derive(Debug)]
@@ -42,7 +46,10 @@ pub(super) struct Request {
     pub(super) pull: bool,
     pub(super) platform: Platform,
     pub(super) outputs: Vec<Output>,
+    /// Notes on every image that is made.
+    pub(super) annotations: Annotations,
     pub(super) iidfile: Option<PathBuf>,
+    pub(super) metadata_file: Option<PathBuf>,
     pub(super) print_id: bool,
     /// The time that everything built is said to be made at, where it is fixed.
     pub(super) source_date_epoch: Option<SystemTime>,
@@ -141,14 +148,24 @@ impl Request {
             None => directory("the build context", &args.path)?,
         };
         let style = if args.quiet { Style::Quiet } else { style(args.progress, environment)? };
-        let build_args = parse_build_args(&args.build_args, variable)?;
-        let epoch = build_args.get("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty());
+        let mut build_args = parse_build_args(&args.build_args, variable)?;
+        if !build_args.contains_key(EPOCH) {
+            let default = args.reproducible.then(|| "0".to_owned());
+            let given = from_environment(EPOCH, variable)?.filter(|value| !value.is_empty()).or(default);
+            build_args.extend(given.map(|value| (EPOCH.to_owned(), value)));
+        }
+        let epoch = build_args.get(EPOCH).filter(|value| !value.is_empty());
         let epoch = epoch.map(|value| parse_epoch(OsStr::new(value))).transpose()?;
+        let mut annotations = Annotations::default();
+        for text in &args.annotations {
+            parse_annotation(&mut annotations, text)?;
+        }
+        check_outputs(&outputs, &annotations, args.run.allows_mirrors())?;
         let call = Call::parse(if args.check { "check" } else { &args.call })?;
         Ok(Self {
             is_recorded: call.method == Method::Build,
             call,
-            source_date_epoch: epoch.or(environment.source_date_epoch),
+            source_date_epoch: epoch,
             dockerfile: match args.file.clone() {
                 Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
                 Some(file) => DockerfileSource::File(file),
@@ -167,7 +184,9 @@ impl Request {
             pull: args.pull,
             platform: parse_platform(args.platform.as_deref())?,
             outputs,
+            annotations,
             iidfile: args.iidfile,
+            metadata_file: args.metadata_file,
             print_id: args.quiet,
             style,
             shell_on_error: args.on_error == Some(OnError::Shell),
@@ -189,10 +208,13 @@ impl Request {
     /// nowhere else.
     pub(super) fn stored_names(&self) -> (Vec<Reference>, bool) {
         let named = |output: &Output| match output {
-            Output::Named(named) if named.is_stored => Some(named.names.clone()),
+            Output::Store { image, is_kept: true, .. } => Some(image.names.clone()),
             _ => None,
         };
         let outputs: Vec<Vec<Reference>> = self.outputs.iter().filter_map(named).collect();
+        if !self.outputs.is_empty() && self.outputs.iter().all(|output| *output == Output::CacheOnly) {
+            return (Vec::new(), false);
+        }
         let is_stored = self.outputs.is_empty() || !outputs.is_empty();
         let names: Vec<Reference> = self.tags.iter().cloned().chain(outputs.into_iter().flatten()).collect();
         let is_listed = is_stored && names.is_empty();
@@ -202,8 +224,8 @@ impl Request {
     /// Lets registries that an output is pushed to do without proof of who they are, where that is asked for.
     pub(super) fn trust_registries(&self, configuration: &mut Configuration) {
         for output in &self.outputs {
-            let Output::Named(Named { names, is_insecure: true, .. }) = output else { continue };
-            for name in if names.is_empty() { &self.tags } else { names } {
+            let Output::Store { image, push: Some(Push { is_insecure: true, .. }), .. } = output else { continue };
+            for name in image.names_or(&self.tags) {
                 configuration.trust(&name.registry);
             }
         }
@@ -214,18 +236,20 @@ impl Request {
 fn push(outputs: &mut Vec<Output>) {
     let mut found = false;
     for output in outputs.iter_mut() {
-        if let Output::Named(named) = output {
-            (named.is_pushed, found) = (true, true);
+        if let Output::Store { push, .. } = output {
+            push.get_or_insert_default();
+            found = true;
         }
     }
     if !found {
-        outputs.push(Output::Named(Named { is_pushed: true, ..Named::default() }));
+        let (image, push) = (ImageAttributes::default(), Some(Push::default()));
+        outputs.push(Output::Store { image, is_kept: false, push });
     }
 }
 
 fn check_names(outputs: &[Output], tags: &[Reference]) -> Result<(), CliError> {
     let nameless =
-        |output: &Output| matches!(output, Output::Named(named) if named.is_pushed && named.names.is_empty());
+        |output: &Output| matches!(output, Output::Store { image, push: Some(_), .. } if image.names.is_empty());
     if tags.is_empty() && outputs.iter().any(nameless) {
         return Err(CliError::usage("an image that is pushed needs a name")
             .hint("give it one with `--tag`, or with `name=` of `--output`"));
@@ -240,6 +264,26 @@ fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
         (true, _) => NoCache::All,
         (false, false) => NoCache::Stages(stages),
         (false, true) => NoCache::Never,
+    }
+}
+
+/// Whether all that is to be written can be.
+fn check_outputs(outputs: &[Output], annotations: &Annotations, allows_mirrors: bool) -> Result<(), CliError> {
+    let own = outputs.iter().filter_map(Output::image).map(|image| &image.annotations);
+    if own.chain([annotations]).any(Annotations::need_index) {
+        return Err(CliError::usage("an image for one platform has no index that annotations could be in")
+            .hint("leave `index:` and `index-descriptor:` away, or give several platforms"));
+    }
+    let current = std::env::current_dir().unwrap_or_default();
+    let is_risky =
+        |output: &&Output| matches!(output, Output::Files(files) if files.is_mirror && !files.is_below(&current));
+    match outputs.iter().find(is_risky) {
+        Some(Output::Files(files)) if !allows_mirrors => Err(CliError::user(format!(
+            "`mode=delete` would remove everything else in `{}`, which is not below the current directory",
+            files.directory.display()
+        ))
+        .hint(format!("add `--allow {MIRROR}` if that is meant"))),
+        _ => Ok(()),
     }
 }
 
@@ -386,7 +430,7 @@ mod tests {
     fn what_is_pushed_has_a_name() {
         let pushed = |words: &[&str]| {
             let outputs = request(words).unwrap().outputs.into_iter();
-            outputs.filter(|output| matches!(output, Output::Named(named) if named.is_pushed)).count()
+            outputs.filter(|output| matches!(output, Output::Store { push: Some(_), .. })).count()
         };
         assert_eq!(pushed(&["/", "--push", "-t", "a"]), 1);
         assert_eq!(pushed(&["/", "--push", "-t", "a", "-o", "out"]), 1);
@@ -407,6 +451,7 @@ mod tests {
         assert_eq!(stored(&["/", "-o", "type=image"]), (String::new(), true));
         assert_eq!(stored(&["/", "-t", "a", "-o", "type=image,name=b"]), ("a:latest b:latest".to_owned(), false));
         assert_eq!(stored(&["/", "-o", "type=registry,name=b"]), (String::new(), false));
+        assert_eq!(stored(&["/", "-t", "a", "-o", "type=cacheonly"]), (String::new(), false));
     }
 
     #[test]

@@ -26,6 +26,16 @@ use args::Trace;
 
 use crate::error::CliError;
 
+/// What has to be allowed before the directory of an output may lose what is in it, wherever it is (buildx).
+pub(super) const MIRROR: &str = "buildx.local.delete";
+
+impl RunArgs {
+    /// Whether it is.
+    pub(super) fn allows_mirrors(&self) -> bool {
+        self.allow.iter().any(|name| name == MIRROR)
+    }
+}
+
 /// What all commands of a build get.
 #[derive(Debug)]
 pub(super) struct RunRequest {
@@ -51,7 +61,8 @@ impl RunRequest {
     /// Checks the flags; `variable` looks up the environment.
     pub(super) fn new(args: RunArgs, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, CliError> {
         let credentials = credentials::read(&args.secrets, &args.ssh, variable)?;
-        let entitlements = args.allow.iter().map(|name| entitlement(name)).collect::<Result<BTreeSet<_>, _>>()?;
+        let for_commands = args.allow.iter().filter(|name| *name != MIRROR);
+        let entitlements = for_commands.map(|name| entitlement(name)).collect::<Result<BTreeSet<_>, _>>()?;
         Ok(Self {
             is_traced: args.trace == Trace::Auto,
             credentials,
