@@ -282,7 +282,6 @@ fn the_image_exporter_names_images() {
     world.kiln(["inspect", "three"]).fails();
     world.build(&project).args(["-t", "four", "-o", "type=cacheonly"]).succeeds();
     world.kiln(["inspect", "four"]).fails();
-    world.build(&project).args(["-o", "type=image,name=five,push=true"]).fails_with(2).says("push");
 }
 
 #[test]
