@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use kiln_tests::proxy::{Passing, Proxy};
 use kiln_tests::registry::{Registry, tls_file};
 use kiln_tests::{Outcome, Project, World, command};
 
@@ -88,6 +89,39 @@ fn a_base_of_the_same_registry_is_mounted() {
     let outcome = world.build(&project).args(["--push", "-t", &name]).succeeds();
     outcome.says("mounted from library/busybox");
     assert!(world.registry().digest("mounting/app:1").starts_with("sha256:"));
+}
+
+/// What is only known to be there is not fetched to be sent back.
+#[test]
+fn a_base_that_goes_back_to_its_registry_is_never_fetched() {
+    let world = World::new();
+    let proxy = Proxy::before(&world.registry().address, |_| None);
+    let host = proxy.host();
+    let base = world.project(&[("Dockerfile", "FROM scratch\nCOPY large /large\n")]);
+    base.write("large", &"x".repeat(100_000));
+    world.build(&base).args(["--push", "-t", &format!("{host}/lazy/base:1")]).succeeds();
+    // Another store: it knows nothing yet, and the build needs no file of its base.
+    let other = World::new();
+    let project = other.project(&[("Dockerfile", &format!("FROM {host}/lazy/base:1\nENV name=value\n"))]);
+    let before = proxy.passed().len();
+    let name = format!("{host}/lazy/app:1");
+    other.build(&project).args(["--push", "-t", &name]).succeeds().says("mounted from lazy/base");
+    other.build(&project).args(["-t", &name]).succeeds();
+    other.kiln(["push", &name]).succeeds();
+    let fetched: Vec<Passing> = proxy
+        .passed()
+        .split_off(before)
+        .into_iter()
+        .filter(|p| p.method == "GET" && p.target.contains("/blobs/"))
+        .collect();
+    assert_eq!(fetched.len(), 1, "the config alone: {fetched:?}");
+    // Elsewhere it has to go through here.
+    let elsewhere = Registry::start();
+    let copy = format!("{}/app:1", elsewhere.address);
+    other.kiln(["tag", &name, &copy]).succeeds();
+    other.kiln(["push", &copy]).succeeds().says("pulling");
+    let image = other.project(&[("Dockerfile", &format!("FROM {copy}\nCOPY Dockerfile /again\n"))]);
+    assert!(other.tree(&image).has("large"));
 }
 
 #[test]

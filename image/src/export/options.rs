@@ -21,6 +21,8 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Notes on it.
     pub annotations: Annotations,
+    /// Whether layers of a base image that were never fetched may stay where they are: for what is pushed or listed.
+    pub lazy_base: bool,
 }
 
 /// Whose media types an image is described with.

@@ -72,10 +72,33 @@ impl Package {
     /// # Errors
     /// When a layer cannot be had.
     pub fn of(images: &Images, record: &ImageRecord, names: &[Reference], cancel: &Cancel) -> Result<Self, ImageError> {
-        if let Some(package) = Self::as_it_came(images, record, names, cancel)? {
+        Self::found(images, record, names, false, cancel)
+    }
+
+    /// As [`Package::of`], for a registry: layers of a base image that were never fetched stay where they are.
+    ///
+    /// # Errors
+    /// When nobody knows where a layer is, or the store cannot be read.
+    pub fn to_push(
+        images: &Images,
+        record: &ImageRecord,
+        names: &[Reference],
+        cancel: &Cancel,
+    ) -> Result<Self, ImageError> {
+        Self::found(images, record, names, true, cancel)
+    }
+
+    fn found(
+        images: &Images,
+        record: &ImageRecord,
+        names: &[Reference],
+        lazy_base: bool,
+        cancel: &Cancel,
+    ) -> Result<Self, ImageError> {
+        if let Some(package) = Self::as_it_came(images, record, names, lazy_base, cancel)? {
             return Ok(package);
         }
-        let options = ImageOptions { names: names.to_vec(), ..ImageOptions::default() };
+        let options = ImageOptions { names: names.to_vec(), lazy_base, ..ImageOptions::default() };
         Self::make(images, &record.platforms(), record.index.is_some(), &options, cancel)
     }
 
@@ -174,15 +197,21 @@ impl Package {
         options: &ImageOptions,
         cancel: &Cancel,
     ) -> Result<(), ImageError> {
-        images.ensure_blobs(&record.layers, cancel)?;
+        let is_lazy = options.lazy_base && !options.force_compression;
+        if !is_lazy {
+            images.ensure_blobs(&record.layers, cancel)?;
+        }
         let (store, types) = (images.store(), options.media_types);
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in &record.layers {
             if cancel.is_requested() {
                 return Err(ImageError::Cancelled);
             }
-            let form = layer_blob(store, layer, options)?;
-            self.add_blob(store, &form.digest)?;
+            let is_elsewhere = layer.origin == Origin::Image && store.known_blob(&layer.diff_id)?.is_none();
+            let form = if is_elsewhere { images.form_of(layer)? } else { layer_blob(store, layer, options)? };
+            if !is_elsewhere {
+                self.add_blob(store, &form.digest)?;
+            }
             layers.push(Descriptor::new(types.layer(form.compression), form.digest, form.size));
         }
         let config_bytes = inspect::config_bytes(store, record)?;
@@ -238,6 +267,7 @@ impl Package {
         images: &Images,
         record: &ImageRecord,
         names: &[Reference],
+        lazy_base: bool,
         cancel: &Cancel,
     ) -> Result<Option<Self>, ImageError> {
         let mut package = Self::empty(names);
@@ -254,7 +284,9 @@ impl Package {
             }
         };
         for image in record.platforms() {
-            let Some(descriptor) = package.add_as_it_came(images, &image, &listed, cancel)? else { return Ok(None) };
+            let Some(descriptor) = package.add_as_it_came(images, &image, &listed, lazy_base, cancel)? else {
+                return Ok(None);
+            };
             if record.index.is_none() {
                 package.root = descriptor;
             }
@@ -267,6 +299,7 @@ impl Package {
         images: &Images,
         record: &ImageRecord,
         listed: &BTreeMap<Digest, Descriptor>,
+        lazy_base: bool,
         cancel: &Cancel,
     ) -> Result<Option<Descriptor>, ImageError> {
         let store = images.store();
@@ -275,10 +308,15 @@ impl Package {
         let Document::Manifest(manifest) = documents::read_document(&bytes, "", "the manifest of an image")? else {
             return Ok(None);
         };
-        images.ensure_blobs(&record.layers, cancel)?;
-        for layer in &manifest.layers {
-            let Some(blob) = store.blob(&layer.digest)? else { return Ok(None) };
-            self.blobs.insert(blob.digest, blob);
+        if !lazy_base {
+            images.ensure_blobs(&record.layers, cancel)?;
+        }
+        for (descriptor, layer) in manifest.layers.iter().zip(&record.layers) {
+            match store.blob(&descriptor.digest)? {
+                Some(blob) => drop(self.blobs.insert(blob.digest, blob)),
+                None if lazy_base && images.repository_of(layer, &descriptor.digest)?.is_some() => {}
+                None => return Ok(None),
+            }
         }
         let mut descriptor = listed.get(&digest).cloned().unwrap_or_else(|| {
             let media_type = document_type(&manifest.media_type, MediaTypes::manifest);

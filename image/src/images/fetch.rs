@@ -66,6 +66,19 @@ impl Images {
         self.note_blob(layer, &LayerBlob { digest: blob.digest, size: blob.size, compression })
     }
 
+    /// The form of a layer that is here, or else the one in which it can be had.
+    pub(crate) fn form_of(&self, layer: &Layer) -> Result<LayerBlob, ImageError> {
+        if let Some(known) = self.store().known_blob(&layer.diff_id)? {
+            return Ok(known);
+        }
+        let blob = self.source_of(layer)?.blob;
+        match compression_of(&blob.media_type) {
+            Some(compression) => Ok(LayerBlob { digest: blob.digest, size: blob.size, compression }),
+            // Its first bytes will tell.
+            None => self.fetch_blob(layer, &self.settings.cancel),
+        }
+    }
+
     /// The repository that a blob of a layer came from, if that is where it came from.
     pub(crate) fn repository_of(&self, layer: &Layer, blob: &Digest) -> Result<Option<Reference>, ImageError> {
         match self.sources.find(self.store(), layer)? {
@@ -192,6 +205,16 @@ impl Images {
         let unpacked = self.store().import_layer(&mut archive, &layer.diff_id);
         let descriptor = Descriptor::new("", blob.digest, blob.size);
         unpacked.map(drop).map_err(|reason| unpack_error(&descriptor, "the store".to_owned(), reason))
+    }
+}
+
+/// What a media type says of the compression of a layer, if anything.
+fn compression_of(media_type: &str) -> Option<Compression> {
+    match media_type {
+        _ if media_type.ends_with("gzip") => Some(Compression::Gzip { level: 0 }),
+        _ if media_type.ends_with("zstd") => Some(Compression::Zstd { level: 0 }),
+        _ if media_type.ends_with(".tar") => Some(Compression::Uncompressed),
+        _ => None,
     }
 }
 

@@ -99,7 +99,7 @@ fn push_one(
 ) -> Result<(Digest, usize), CliError> {
     let all: Vec<String> = names.iter().map(Reference::familiar).collect();
     progress.during(&format!("pushing {}", all.join(", ")), |group| {
-        let package = Package::of(images, record, names, cancel).map_err(|error| image_error(&error))?;
+        let package = Package::to_push(images, record, names, cancel).map_err(|error| image_error(&error))?;
         let parcel = package.parcel();
         let targets = Targets { names: names.to_vec(), by_digest: false };
         push(images, &parcel, &targets, cancel).map_err(|error| image_error(&error))?;

@@ -59,6 +59,15 @@ pub(super) struct Exported {
     pub(super) package: Option<Package>,
 }
 
+/// Where the layers of a base image have to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// In the store.
+    Here,
+    /// In the store or where the base came from.
+    Anywhere,
+}
+
 /// Writes finished images.
 pub(super) struct Exporter<'a> {
     pub(super) images: &'a Images,
@@ -116,7 +125,7 @@ impl Exporter<'_> {
         self.progress.during("exporting to image", |group| {
             let exported = match self.needs_manifest(attributes) {
                 true => {
-                    let package = self.package(attributes, &names, group)?;
+                    let package = self.package(attributes, &names, Base::Anywhere, group)?;
                     let image = package.keep(self.images.store()).map_err(|error| image_error(&error))?;
                     Exported { image, package: Some(package) }
                 }
@@ -140,7 +149,7 @@ impl Exporter<'_> {
     fn push(&self, attributes: &ImageAttributes, how: Push) -> Result<Exported, CliError> {
         self.progress.during("pushing image", |group| {
             let names = attributes.names_or(&self.request.tags);
-            let package = self.package(attributes, names, group)?;
+            let package = self.package(attributes, names, Base::Anywhere, group)?;
             let targets = Targets { names: names.to_vec(), by_digest: how.by_digest };
             push(self.images, &package.parcel(), &targets, self.cancel).map_err(|error| image_error(&error))?;
             self.progress.note(group, &format!("pushing manifest {} done", package.root().digest));
@@ -172,7 +181,7 @@ impl Exporter<'_> {
             Format::Docker => "exporting to docker image format",
         };
         self.progress.during(title, |group| {
-            let package = self.package(attributes, self.names(attributes), group)?;
+            let package = self.package(attributes, self.names(attributes), Base::Here, group)?;
             let packages = std::slice::from_ref(&package);
             let write = |place: Place<'_>| {
                 export::write(packages, format, place, self.cancel).map_err(|error| image_error(&error))
@@ -189,7 +198,13 @@ impl Exporter<'_> {
     }
 
     /// The documents and blobs of the image, and word of them.
-    fn package(&self, attributes: &ImageAttributes, names: &[Reference], group: Group) -> Result<Package, CliError> {
+    fn package(
+        &self,
+        attributes: &ImageAttributes,
+        names: &[Reference],
+        base: Base,
+        group: Group,
+    ) -> Result<Package, CliError> {
         let mut annotations = attributes.annotations.clone();
         annotations.extend(&self.request.annotations);
         let media_types = if annotations.is_empty() { attributes.media_types } else { MediaTypes::Oci };
@@ -199,6 +214,7 @@ impl Exporter<'_> {
             compression: attributes.compression,
             force_compression: attributes.force_compression,
             annotations,
+            lazy_base: base == Base::Anywhere,
         };
         let records = self.records(attributes)?;
         let package = Package::make(self.images, &records, records.len() > 1, &options, self.cancel)
