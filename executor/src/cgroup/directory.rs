@@ -23,7 +23,7 @@ const PATIENCE: u64 = 2_000;
 
 /// A group that is this process's own until it is dropped.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     pub(super) path: PathBuf,
     /// Tells other kilns that there is an owner, and is gone with that, however it ends.
     _lock: OwnedFd,
@@ -31,7 +31,7 @@ pub(super) struct Directory {
 
 impl Directory {
     /// A new group below `parent`.
-    pub(super) fn make(parent: &Path) -> io::Result<Self> {
+    pub(crate) fn make(parent: &Path) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         for _ in 0..TRIES {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -46,6 +46,11 @@ impl Directory {
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -73,13 +78,21 @@ fn lock(path: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Removes the groups below `parent` that kilns have left behind which were killed.
-pub(super) fn sweep(parent: &Path) {
+pub(crate) fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if is_ours && let Ok(Some(_lock)) = lock(&entry.path()) {
+        if entry.file_name().to_str().is_some_and(is_ours)
+            && let Ok(Some(_lock)) = lock(&entry.path())
+        {
             let _ = remove(&entry.path());
         }
     }
+}
+
+/// Whether a name is one of those that [`Directory::make`] gives; people may have groups that begin alike.
+fn is_ours(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.strip_prefix(PREFIX).and_then(|numbers| numbers.split_once('-'));
+    numbers.is_some_and(|(process, number)| is_number(process) && is_number(number))
 }
 
 /// Removes a group in which nothing runs any more, with all below it. One that is not there is fine.
@@ -141,12 +154,13 @@ mod tests {
     #[test]
     fn what_nobody_owns_is_swept() {
         let parent = tempfile::tempdir().unwrap();
-        for name in ["kiln-1-0/nested", "kiln-99-7", "other"] {
+        let others = ["other", "kiln-builds", "kiln-1", "kiln-1-", "kiln--1", "kiln-1-2-3"];
+        for name in others.iter().chain(&["kiln-1-0/nested", "kiln-99-7"]) {
             fs::create_dir_all(parent.path().join(name)).unwrap();
         }
         sweep(parent.path());
-        assert_eq!(names(parent.path()), 1);
-        assert!(parent.path().join("other").exists());
+        assert_eq!(names(parent.path()), others.len());
+        assert!(others.iter().all(|name| parent.path().join(name).exists()));
         sweep(&parent.path().join("nowhere"));
     }
 

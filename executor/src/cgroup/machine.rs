@@ -1,9 +1,9 @@
 //! Which hierarchies of control groups there are, and where this process is in them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::CgroupError;
 
@@ -63,6 +63,18 @@ impl Machine {
         }
         machine
     }
+}
+
+/// The group of version 2 that this process is in, relative to the root of what it sees; nothing where that is out of
+/// its sight, or there is none.
+pub(crate) fn own_unified() -> io::Result<Option<PathBuf>> {
+    Ok(unified_path(&fs::read("/proc/self/cgroup")?))
+}
+
+fn unified_path(own: &[u8]) -> Option<PathBuf> {
+    let path = own.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
+    let path = Path::new(OsStr::from_bytes(path));
+    (!path.starts_with("..")).then(|| path.to_owned())
 }
 
 /// What `/proc/self/mountinfo` says of a mounted hierarchy.
@@ -156,6 +168,14 @@ mod tests {
         assert_eq!(own(b"4:memory:/docker/1/x\n"), PathBuf::from("/sys/fs/cgroup/memory/x"));
         assert_eq!(own(b"4:memory:/docker/1\n"), PathBuf::from("/sys/fs/cgroup/memory/"));
         assert_eq!(own(b"4:memory:/../2\n"), PathBuf::from("/sys/fs/cgroup/memory/"));
+    }
+
+    #[test]
+    fn the_own_group_is_where_the_process_is() {
+        let path = |text: &[u8]| unified_path(text);
+        assert_eq!(path(b"5:devices:/x\n0::/a/b\n"), Some(PathBuf::from("a/b")));
+        assert_eq!(path(b"0::/\n"), Some(PathBuf::new()));
+        assert_eq!((path(b"0::/../x\n"), path(b"5:devices:/x\n"), path(b"")), (None, None, None));
     }
 
     #[test]

@@ -31,8 +31,9 @@ mod unified;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use directory::remove;
+pub(crate) use directory::{Directory, remove, sweep};
 pub(crate) use group::MemoryKill;
+pub(crate) use machine::own_unified;
 pub(crate) use parents::Groups;
 pub use resources::{CpuTime, ResourceError, Resources, Swap};
 

@@ -13,6 +13,7 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::filter::Filter;
+use super::guard::Devices;
 use super::mounts::{self, Staged};
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Points, make_patch};
@@ -21,23 +22,21 @@ use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, groups, privilege
 
 /// Becomes the command, in the namespaces that it was made in.
 pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
-    let Request { spec, house } = request;
+    let Request { spec, house, devices } = request;
     let own_network = spec.network != Network::Host;
     // Before /sys is mounted, which shows the network of whom mounts it.
     enter_network(spec)?;
     let _ = rustix::process::setsid();
     // Modes are given as they shall be.
     rustix::process::umask(Mode::empty());
-    groups::enter(&spec.limits.cgroups)?;
+    groups::enter(&spec.limits.cgroups, *devices)?;
     let mounts = mounts::stage(request)?;
     attach_traced(request)?;
     let root = mount_root(request)?;
     {
         let points = find_points(request, root, &mounts)?;
-        system::mount(&points.1, house, own_network, spec.insecure)?;
-        if !spec.limits.cgroups.is_empty() {
-            groups::mount(&points.0, &spec.limits.cgroups, spec.insecure)?;
-        }
+        system::mount(&points.1, request, own_network)?;
+        groups::mount(&points.0, &spec.limits.cgroups, spec.insecure, *devices)?;
         system::bind_file(house.resolv_conf(spec.network), &points.1.resolv_conf)
             .map_err(failed(Phase::System, "/etc/resolv.conf"))?;
         system::bind_file(&house.hosts, &points.1.hosts).map_err(failed(Phase::System, "/etc/hosts"))?;
@@ -72,7 +71,7 @@ fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
 }
 
 /// Gives the traced layers a place: kernels before 6.15 take no lower directory from a mount that is nowhere.
-fn attach_traced(Request { spec, house }: &Request) -> Result<(), Failure> {
+fn attach_traced(Request { spec, house, .. }: &Request) -> Result<(), Failure> {
     let Some(index) = spec.root.traced else { return Ok(()) };
     let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF);
     mount
@@ -115,7 +114,7 @@ fn renew_work(work: &Path) -> Result<(), Failure> {
 }
 
 fn overlay(request: &Request, patch: Option<&Path>, work: &Path) -> Result<OwnedFd, Failure> {
-    let Request { spec, house } = request;
+    let Request { spec, house, devices } = request;
     let lowers = spec.root.lowers.iter().rev().map(|lower| lower.as_path());
     let WorkDirectories { stub, .. } = WorkDirectories::below(&spec.root.work);
     let traced = spec.root.traced.is_some().then_some(house.traced.as_path());
@@ -125,7 +124,7 @@ fn overlay(request: &Request, patch: Option<&Path>, work: &Path) -> Result<Owned
         upper: &spec.root.upper,
         work,
         user_attributes: house.user_namespace,
-        devices: spec.insecure,
+        devices: *devices != Devices::Mounted,
     };
     overlay.mount(&house.stub)
 }

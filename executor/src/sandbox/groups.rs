@@ -1,14 +1,15 @@
-//! Entering control groups, and what a command sees of them. Only for commands that have some of their own.
+//! Entering control groups, and what a command sees of them.
 
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::thread::UnshareFlags;
 
+use super::guard::{self, Devices};
 use super::protocol::{Failure, errno, failed};
 use super::system::{INERT, attach, filesystem};
 use super::{ControlGroup, Phase, sys};
@@ -16,17 +17,17 @@ use super::{ControlGroup, Phase, sys};
 /// The group of version 2, if there is one: a process can be made in it right away.
 pub(super) fn open_unified(groups: &[ControlGroup]) -> Result<Option<OwnedFd>, Failure> {
     let Some(group) = groups.iter().find(|group| group.controllers.is_empty()) else { return Ok(None) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, &group.directory, flags, Mode::empty()).map(Some).map_err(refused(group))
+    guard::open(&group.directory).map(Some).map_err(refused(group))
 }
 
 fn refused(group: &ControlGroup) -> impl FnOnce(Errno) -> Failure {
     failed(Phase::ControlGroup, group.directory.to_string_lossy())
 }
 
-/// Moves this process into the groups of version 1, and makes all its groups the roots of what it sees.
-pub(super) fn enter(groups: &[ControlGroup]) -> Result<(), Failure> {
-    if groups.is_empty() {
+/// Moves this process into its own groups of version 1, and makes all its groups the roots of what it sees. In that of
+/// version 2 it has been made: its own, or the one that guards the devices of all.
+pub(super) fn enter(groups: &[ControlGroup], devices: Devices) -> Result<(), Failure> {
+    if !has_any(groups, devices) {
         return Ok(());
     }
     for group in groups.iter().filter(|group| !group.controllers.is_empty()) {
@@ -37,22 +38,36 @@ pub(super) fn enter(groups: &[ControlGroup]) -> Result<(), Failure> {
     sys::unshare(UnshareFlags::NEWCGROUP).map_err(failed(Phase::Namespaces, "the control group namespace"))
 }
 
-/// Shows them at `/sys/fs/cgroup` of `root`, where programs look for what they may use.
-pub(super) fn mount(root: &OwnedFd, groups: &[ControlGroup], insecure: bool) -> Result<(), Failure> {
+/// Whether a command is in another group than the helper: one of its own or the one that guards the devices of all.
+pub(super) fn has_any(groups: &[ControlGroup], devices: Devices) -> bool {
+    !groups.is_empty() || devices == Devices::Guarded
+}
+
+/// Shows them at `/sys/fs/cgroup` of `root`, where programs look for what they may use. That of all is shown where the
+/// machine has nothing else there either.
+pub(super) fn mount(root: &OwnedFd, groups: &[ControlGroup], insecure: bool, devices: Devices) -> Result<(), Failure> {
+    let common = groups.is_empty() && devices == Devices::Guarded && is_unified();
+    if groups.is_empty() && !common {
+        return Ok(());
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = match rustix::fs::openat2(root, "sys/fs/cgroup", flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Err(Errno::NOENT) => return Ok(()),
         other => other.map_err(failed(Phase::System, "/sys/fs/cgroup"))?,
     };
     let attributes = if insecure { INERT } else { INERT.union(MountAttrFlags::MOUNT_ATTR_RDONLY) };
-    let shown = match groups {
-        [] => Ok(()),
-        [group] if group.controllers.is_empty() => {
-            filesystem("cgroup2", &[], attributes).and_then(|tree| attach(&tree, &place))
-        }
-        _ => mount_legacy(&place, groups, attributes),
+    let shown = if groups.iter().all(|group| group.controllers.is_empty()) {
+        filesystem("cgroup2", &[], attributes).and_then(|tree| attach(&tree, &place))
+    } else {
+        mount_legacy(&place, groups, attributes)
     };
     shown.map_err(failed(Phase::System, "/sys/fs/cgroup"))
+}
+
+/// Whether the machine has the hierarchy of version 2 where programs look for it.
+fn is_unified() -> bool {
+    const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|tree| tree.f_type as u64 == CGROUP2_SUPER_MAGIC)
 }
 
 /// A directory for each hierarchy of version 1, named after what it controls, and `unified` for that of version 2.

@@ -15,9 +15,10 @@ use zeroize::Zeroizing;
 
 use super::child::become_command;
 use super::filter::Filter;
+use super::guard::{Devices, Guard};
 use super::protocol::{Channels, Failure, MAX_FILES, Reply, Request, failed};
 use super::sys::{self, Cloned};
-use super::{ControlGroup, ExitStatus, Network, Phase, groups, inherit, seal};
+use super::{ControlGroup, ExitStatus, Network, Phase, RunSpec, groups, inherit, seal};
 
 /// A command that runs.
 struct Running {
@@ -44,6 +45,8 @@ pub fn helper_main() -> ! {
     };
     let Ok(control) = take_control() else { sys::exit_now(1) };
     serve(&control, &ready);
+    // The group goes with it.
+    drop(ready);
     sys::exit_now(0)
 }
 
@@ -64,12 +67,32 @@ fn leave_mounts() -> Result<(), Errno> {
 }
 
 /// What is the same for every command.
-fn prepare() -> Result<Filter, Failure> {
-    leave_mounts().map_err(failed(Phase::Namespaces, "the mount namespace of the helper"))?;
-    Filter::native().map_err(failed(Phase::Filter, "kiln has no profile for this architecture"))
+struct Ready {
+    filter: Filter,
+    /// None where it cannot be had.
+    guard: Option<Guard>,
 }
 
-fn serve(control: &OwnedFd, ready: &Result<Filter, Failure>) {
+fn prepare() -> Result<Ready, Failure> {
+    leave_mounts().map_err(failed(Phase::Namespaces, "the mount namespace of the helper"))?;
+    let filter = Filter::native().map_err(failed(Phase::Filter, "kiln has no profile for this architecture"))?;
+    Ok(Ready { filter, guard: Guard::new().ok() })
+}
+
+impl Ready {
+    /// Which devices a command may open, and the control group of version 2 that it is made in. It may have one of its
+    /// `own`.
+    fn place<'a>(&'a self, spec: &RunSpec, own: Option<BorrowedFd<'a>>) -> (Devices, Option<BorrowedFd<'a>>) {
+        match (&self.guard, own) {
+            _ if spec.insecure => (Devices::All, own),
+            (Some(guard), None) => (Devices::Guarded, Some(guard.group())),
+            (Some(guard), Some(own)) if guard.protect(own).is_ok() => (Devices::Guarded, Some(own)),
+            _ => (Devices::Mounted, own),
+        }
+    }
+}
+
+fn serve(control: &OwnedFd, ready: &Result<Ready, Failure>) {
     let mut running: Vec<Running> = Vec::new();
     let mut open = true;
     while open || !running.is_empty() {
@@ -88,7 +111,7 @@ fn serve(control: &OwnedFd, ready: &Result<Filter, Failure>) {
         }
         if asked {
             match receive(control) {
-                Ok(Some((request, channels))) => running.extend(start(&request, channels, ready)),
+                Ok(Some((request, channels))) => running.extend(start(request, channels, ready)),
                 Ok(None) => {}
                 Err(_) => {
                     open = false;
@@ -157,23 +180,14 @@ fn reply(socket: &OwnedFd, reply: Reply) {
     let _ = rustix::net::send(socket, &reply.encode(), SendFlags::NOSIGNAL);
 }
 
-fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>) -> Option<Running> {
-    let groups = &request.spec.limits.cgroups;
-    let network = if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
-    // What is seen of groups begins where a process is when its namespace is made.
-    let kept = if groups.is_empty() { 0 } else { sys::NEW_CGROUP };
-    let clone = |filter| {
-        let group = groups::open_unified(groups)?;
-        let cloned = sys::clone_into((sys::NEW_NAMESPACES & !kept) | network, group.as_ref().map(AsFd::as_fd));
-        Ok((cloned.map_err(failed(Phase::Namespaces, "the command"))?, filter))
-    };
-    match ready.as_ref().map_err(Failure::clone).and_then(clone) {
+fn start(mut request: Request, channels: Channels, ready: &Result<Ready, Failure>) -> Option<Running> {
+    match ready.as_ref().map_err(Failure::clone).and_then(|ready| Ok((clone(&mut request, ready)?, ready))) {
         Ok((Cloned::Parent(process), _)) => {
-            let files = request.spec.files.clone();
-            Some(Running { process, socket: channels.run, killed: false, files, groups: groups.clone() })
+            let RunSpec { files, limits, .. } = request.spec;
+            Some(Running { process, socket: channels.run, killed: false, files, groups: limits.cgroups })
         }
-        Ok((Cloned::Child, filter)) => {
-            let Err(failure) = become_command(request, &channels, filter);
+        Ok((Cloned::Child, ready)) => {
+            let Err(failure) = become_command(&request, &channels, &ready.filter);
             give_up(&channels.run, failure)
         }
         Err(failure) => {
@@ -181,6 +195,18 @@ fn start(request: &Request, channels: Channels, ready: &Result<Filter, Failure>)
             None
         }
     }
+}
+
+/// Makes the process of a command, in its namespaces and its control group.
+fn clone(request: &mut Request, ready: &Ready) -> Result<Cloned, Failure> {
+    let groups = &request.spec.limits.cgroups;
+    let own = groups::open_unified(groups)?;
+    let (devices, group) = ready.place(&request.spec, own.as_ref().map(AsFd::as_fd));
+    request.devices = devices;
+    let network = if request.spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    // What is seen of groups begins where a process is when its namespace is made.
+    let kept = if groups::has_any(groups, devices) { sys::NEW_CGROUP } else { 0 };
+    sys::clone_into((sys::NEW_NAMESPACES & !kept) | network, group).map_err(failed(Phase::Namespaces, "the command"))
 }
 
 fn give_up(socket: &OwnedFd, failure: Failure) -> ! {

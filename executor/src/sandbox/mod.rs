@@ -25,6 +25,7 @@
 //! | `filter/` | which system calls a command may make |
 //! | `privilege.rs` | whom it runs as, and with which power |
 //! | `groups.rs` | control groups: entering and showing them |
+//! | `guard.rs` | which devices a command can open |
 //! | `rlimits.rs` | resource limits |
 //! | `overlay.rs` | the root file system |
 //! | `names.rs` | `/etc/resolv.conf` and `/etc/hosts` |
@@ -42,6 +43,7 @@ mod client;
 mod devices;
 mod filter;
 mod groups;
+mod guard;
 mod helper;
 mod inherit;
 mod mounts;

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
+use super::guard::Devices;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Point};
 use super::protocol::{Failure, Request, failed};
@@ -128,7 +129,7 @@ impl Stager<'_> {
             upper: &tree.upper,
             work: &WorkDirectories::below(&tree.work).overlay,
             user_attributes: self.request.house.user_namespace,
-            devices: self.request.spec.insecure,
+            devices: self.request.devices != Devices::Mounted,
         };
         let whole = overlay.mount(self.stage())?;
         let part = if is_whole(selector) {
@@ -173,8 +174,7 @@ impl Stager<'_> {
             MountSource::Tmpfs { .. } => attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
             MountSource::Layers { .. } | MountSource::Directory(_) => {}
         }
-        if !self.request.spec.insecure {
-            // As the device control group of other builders has it: the devices of `/dev` are all that there are.
+        if self.request.devices == Devices::Mounted {
             attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
         }
         if self.mount.readonly {

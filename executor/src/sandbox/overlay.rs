@@ -22,7 +22,8 @@ pub(super) struct Overlay<'a> {
     pub(super) work: &'a Path,
     /// Whether marks are in `user.*` attributes.
     pub(super) user_attributes: bool,
-    /// Whether device nodes in it can be opened. A capability lets a command make the node of any disk.
+    /// Whether device nodes in it can be opened. A capability lets a command make the node of any disk, so that takes
+    /// a control group that guards them.
     pub(super) devices: bool,
 }
 

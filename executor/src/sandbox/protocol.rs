@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::guard::Devices;
 use super::spec::path;
 use super::{ExitStatus, Phase, RunSpec};
 
@@ -16,6 +17,9 @@ use super::{ExitStatus, Phase, RunSpec};
 pub(super) struct Request {
     pub(super) spec: RunSpec,
     pub(super) house: House,
+    /// For the helper to say.
+    #[serde(skip)]
+    pub(super) devices: Devices,
 }
 
 /// What is the same for every command of one [`super::Sandbox`].
@@ -179,6 +183,7 @@ mod tests {
                 user_namespace: true,
                 single_id: false,
             },
+            devices: Devices::default(),
         };
         let bytes = Request::encode(&request.spec, &request.house).unwrap();
         let back = Request::decode(&bytes).unwrap();

@@ -169,6 +169,97 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> Result<(), Errno>
     check(result).map(drop)
 }
 
+/// One instruction of an eBPF program, `struct bpf_insn` of `linux/bpf.h`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    code: u8,
+    registers: u8,
+    /// How many instructions a jump skips, or where in memory something is.
+    pub(crate) offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    /// `to` = the 32 bits at `offset` behind where `from` points.
+    pub(crate) fn load(to: u8, from: u8, offset: i16) -> Self {
+        Self { code: 0x61, registers: to | from << 4, offset, immediate: 0 }
+    }
+
+    /// `register` = `value`.
+    pub(crate) fn set(register: u8, value: i32) -> Self {
+        Self { code: 0xb7, registers: register, offset: 0, immediate: value }
+    }
+
+    /// `register` &= `mask`.
+    pub(crate) fn and(register: u8, mask: i32) -> Self {
+        Self { code: 0x57, registers: register, offset: 0, immediate: mask }
+    }
+
+    /// Skips so many instructions where `register` == `value`.
+    pub(crate) fn jump_if_equal(register: u8, value: i32, skip: i16) -> Self {
+        Self { code: 0x15, registers: register, offset: skip, immediate: value }
+    }
+
+    /// Skips so many instructions where `register` != `value`.
+    pub(crate) fn jump_unless_equal(register: u8, value: i32, skip: i16) -> Self {
+        Self { code: 0x55, registers: register, offset: skip, immediate: value }
+    }
+
+    /// The end.
+    pub(crate) fn end() -> Self {
+        Self { code: 0x95, registers: 0, offset: 0, immediate: 0 }
+    }
+}
+
+/// Loads a program that decides which devices the processes of a control group can open.
+pub(crate) fn load_device_program(program: &[Instruction]) -> Result<OwnedFd, Errno> {
+    /// The beginning of `union bpf_attr`; what is not given is zero.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        length: u32,
+        instructions: u64,
+        license: u64,
+    }
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+    let load = Load {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        length: u32::try_from(program.len()).map_err(|_| Errno::INVAL)?,
+        instructions: program.as_ptr() as u64,
+        license: c"MIT".as_ptr() as u64,
+    };
+    // SAFETY: the kernel only reads what is given, of which the sizes are right.
+    let file = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    check(file).map(|file| unsafe { OwnedFd::from_raw_fd(file as i32) })
+}
+
+/// Puts a control group of version 2 under such a program, beside those that it is under already.
+pub(crate) fn attach_device_program(program: BorrowedFd<'_>, group: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// The beginning of `union bpf_attr`.
+    #[repr(C)]
+    struct Attach {
+        group: i32,
+        program: i32,
+        kind: u32,
+        flags: u32,
+    }
+    const BPF_PROG_ATTACH: libc::c_long = 8;
+    const BPF_CGROUP_DEVICE: u32 = 6;
+    const BPF_F_ALLOW_MULTI: u32 = 2;
+    let attach = Attach {
+        group: group.as_raw_fd(),
+        program: program.as_raw_fd(),
+        kind: BPF_CGROUP_DEVICE,
+        flags: BPF_F_ALLOW_MULTI,
+    };
+    // SAFETY: the kernel only reads what is given, of which the size is right.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
+    check(result).map(drop)
+}
+
 /// Lets only those frames through to the reader of a tap device that a classic BPF program accepts (`TUNATTACHFILTER`
 /// of `linux/if_tun.h`).
 pub(crate) fn filter_tap(tap: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), Errno> {

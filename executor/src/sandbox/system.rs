@@ -10,8 +10,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::guard::Devices;
 use super::points::Points;
-use super::protocol::{Failure, House, failed};
+use super::protocol::{Failure, House, Request, failed};
 use super::{Phase, devices, sys};
 
 /// Below `/proc`, not to be written to.
@@ -52,9 +53,10 @@ const LINKS: [(&str, &str); 6] = [
 pub(super) const INERT: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Mounts all of it. `own_network` says that the command has a network namespace of its own; where it is `insecure`
+/// Mounts all of it. `own_network` says that the command has a network namespace of its own; where it is insecure
 /// nothing is hidden or read-only.
-pub(super) fn mount(points: &Points, house: &House, own_network: bool, insecure: bool) -> Result<(), Failure> {
+pub(super) fn mount(points: &Points, request: &Request, own_network: bool) -> Result<(), Failure> {
+    let (house, insecure) = (&request.house, request.spec.insecure);
     let proc = filesystem("proc", &[], INERT).map_err(failed(Phase::System, "/proc"))?;
     attach(&proc, &points.proc).map_err(failed(Phase::System, "/proc"))?;
     let attributes = if insecure { INERT } else { INERT.union(MountAttrFlags::MOUNT_ATTR_RDONLY) };
@@ -68,7 +70,7 @@ pub(super) fn mount(points: &Points, house: &House, own_network: bool, insecure:
         filesystem("sysfs", &[], attributes).map_err(failed(Phase::System, "/sys"))?
     };
     attach(&sys, &points.sys).map_err(failed(Phase::System, "/sys"))?;
-    let dev = mount_dev(&points.dev, house, insecure)?;
+    let dev = mount_dev(&points.dev, house, request.devices)?;
     if insecure {
         return if house.user_namespace { Ok(()) } else { devices::add_insecure(&dev) };
     }
@@ -108,7 +110,7 @@ pub(super) fn attach_at(mount: &OwnedFd, directory: impl AsFd, path: &Path) -> R
     move_mount(mount, "", directory, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_dev(point: &OwnedFd, house: &House, insecure: bool) -> Result<OwnedFd, Failure> {
+fn mount_dev(point: &OwnedFd, house: &House, devices: Devices) -> Result<OwnedFd, Failure> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)
         .map_err(failed(Phase::System, "/dev"))?;
@@ -117,11 +119,11 @@ fn mount_dev(point: &OwnedFd, house: &House, insecure: bool) -> Result<OwnedFd, 
         let made = if house.user_namespace {
             bind_device(&dev, name)
         } else {
-            make_device(&dev, name, (major, minor), insecure)
+            make_device(&dev, name, (major, minor), devices)
         };
         made.map_err(failed(Phase::System, format!("/dev/{name}")))?;
     }
-    if !insecure {
+    if devices == Devices::Mounted {
         // What a command makes here itself is no device.
         sys::set_mount_attributes(dev.as_fd(), u64::from(MountAttrFlags::MOUNT_ATTR_NODEV.bits()), false)
             .map_err(failed(Phase::System, "/dev"))?;
@@ -152,10 +154,13 @@ fn mount_below(
 }
 
 /// A device that works where no others do has a mount of its own.
-fn make_device(dev: &OwnedFd, name: &str, (major, minor): (u32, u32), among_others: bool) -> Result<(), Errno> {
+fn make_device(dev: &OwnedFd, name: &str, (major, minor): (u32, u32), devices: Devices) -> Result<(), Errno> {
     let device = rustix::fs::makedev(major, minor);
     rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)?;
-    if among_others { Ok(()) } else { attach(&clone_tree(dev, name, false)?, &child(dev, name)?) }
+    if devices != Devices::Mounted {
+        return Ok(());
+    }
+    attach(&clone_tree(dev, name, false)?, &child(dev, name)?)
 }
 
 /// No device can be made in a user namespace; the machine's own is shown instead.

@@ -599,7 +599,7 @@ fn a_killed_helper_is_replaced(world: &World) {
     world.sh("true").assert_ok();
 }
 
-fn children_named(name: &str) -> Vec<rustix::process::Pid> {
+pub fn children_named(name: &str) -> Vec<rustix::process::Pid> {
     let own = format!("/proc/self/task/{}/children", rustix::process::getpid());
     let children = fs::read_to_string(own).unwrap();
     let pids = children.split_whitespace();

@@ -103,7 +103,7 @@ fn prepare(mount: &Path, group: &Path, unified: bool) {
 }
 
 /// Where hierarchies are mounted that control something, and whether they are of version 2.
-fn hierarchies() -> Vec<(PathBuf, bool)> {
+pub fn hierarchies() -> Vec<(PathBuf, bool)> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let parse = |line: &str| {
         let (before, after) = line.split_once(" - ")?;

@@ -15,6 +15,7 @@
 
 mod bench;
 mod cases;
+mod devices;
 mod escapes;
 mod faults;
 #[cfg(target_arch = "x86_64")]
@@ -123,8 +124,11 @@ fn cases_of(place: rootless::Place) -> Vec<&'static (&'static str, cases::Case)>
     let lists: &[&[_]] = match place {
         rootless::Place::Online => &[network::ONLINE],
         rootless::Place::Offline => &[network::OFFLINE],
+        rootless::Place::Unified => &[devices::ALL, devices::UNIFIED],
+        rootless::Place::Unguarded => &[devices::UNGUARDED],
         rootless::Place::Here => &[
             cases::ALL,
+            devices::ALL,
             limits::ALL,
             faults::ALL,
             groups::ALL,
@@ -158,11 +162,8 @@ fn run_cases(identity: &Identity, groups: Option<String>, place: rootless::Place
     for (name, case) in cases_of(place).into_iter().filter(|(name, _)| chosen(name)) {
         run(name, &|| case(&world));
     }
-    if place != rootless::Place::Here {
-        return (passed, failed);
-    }
     let mut ground = None;
-    for (theme, attempt) in escapes::all() {
+    for (theme, attempt) in escapes::all().filter(|(theme, _)| place.has_escapes(theme)) {
         let name = format!("escapes::{theme}::{}", attempt.name);
         if chosen(&name) {
             let ground = ground.get_or_insert_with(|| escapes::Ground::new(&world));

@@ -29,9 +29,16 @@ pub enum Place {
     Online,
     /// None at all.
     Offline,
+    /// The machine's, where the control groups are those of version 2. For root alone.
+    Unified,
+    /// The same, where kiln's own group can have none below it. For root alone.
+    Unguarded,
 }
 
-pub const PLACES: [Place; 3] = [Place::Here, Place::Online, Place::Offline];
+pub const PLACES: [Place; 5] = [Place::Here, Place::Online, Place::Offline, Place::Unified, Place::Unguarded];
+
+/// Hides whatever is there.
+const UNIFIED: &str = "umount -l -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup";
 
 impl Place {
     /// What tells the further process.
@@ -40,6 +47,31 @@ impl Place {
             Self::Here => "--here",
             Self::Online => "--online",
             Self::Offline => "--offline",
+            Self::Unified => "--unified",
+            Self::Unguarded => "--unguarded",
+        }
+    }
+
+    /// Whether the attempts of this theme are made there.
+    pub fn has_escapes(self, theme: &str) -> bool {
+        match self {
+            Self::Here => true,
+            Self::Unguarded => theme == "devices",
+            _ => false,
+        }
+    }
+
+    fn has_own_network(self) -> bool {
+        matches!(self, Self::Online | Self::Offline)
+    }
+
+    /// Who is there.
+    fn is_for(self, kind: Kind) -> bool {
+        match self {
+            // Root runs those by itself.
+            Self::Here => kind != Kind::Root,
+            Self::Online | Self::Offline => true,
+            Self::Unified | Self::Unguarded => kind == Kind::Root,
         }
     }
 
@@ -48,6 +80,15 @@ impl Place {
         match self {
             Self::Here => "",
             Self::Offline => "ip link set lo up",
+            Self::Unified => UNIFIED,
+            // It must be left again for the group to be removed.
+            Self::Unguarded => {
+                "umount -l -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup
+                own=/sys/fs/cgroup/kiln-test-unguarded-$$
+                mkdir $own && echo 0 > $own/cgroup.max.descendants && echo $$ > $own/cgroup.procs
+                \"$@\" && code=0 || code=$?
+                echo $$ > /sys/fs/cgroup/cgroup.procs && rmdir $own && exit $code"
+            }
             Self::Online => {
                 "ip link set lo up
                 ip link add uplink0 type veth peer name uplink1
@@ -70,7 +111,7 @@ impl Place {
 
 /// Runs the cases as `kind`; how many passed and failed.
 pub fn run(kind: Kind, place: Place, filters: &[&str]) -> (u32, u32) {
-    if (kind, place) == (Kind::Root, Place::Here) {
+    if !place.is_for(kind) {
         return (0, 0);
     }
     let (text, errors) = output(kind, place, filters);
@@ -111,7 +152,7 @@ pub fn output(kind: Kind, place: Place, arguments: &[&str]) -> (String, String) 
         exec {become_user} "$@""#,
         place.script()
     );
-    let namespaces: &[&str] = if place == Place::Here { &["--mount"] } else { &["--mount", "--net"] };
+    let namespaces: &[&str] = if place.has_own_network() { &["--mount", "--net"] } else { &["--mount"] };
     let output = Command::new("unshare")
         .args(namespaces)
         .args(["--", "sh", "-c", &script, "sh"])

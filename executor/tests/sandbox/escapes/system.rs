@@ -37,7 +37,7 @@ pub const ALL: &[Attempt] = &[
     program("files_in_sys", &["nameless", "/sys"], &[libc::EOPNOTSUPP, EROFS]),
     program("control_group_of_the_machine", &["open-write", "/sys/fs/cgroup/devices/cgroup.procs"], &[ENOENT]),
     program("release_agent", &["open-write", "/sys/fs/cgroup/memory/release_agent"], &[ENOENT]),
-    program("second_control_groups", &["open-write", "/sys/fs/cgroup/cgroup.procs"], &[ENOENT]),
+    program("second_control_groups", &["open-write", "/sys/fs/cgroup/cgroup.procs"], &[ENOENT, EROFS]),
     program("kernel_memory_file", &["write", "/proc/kcore", "x"], SHUT),
     program("ids_of_the_namespace", &["write", "/proc/self/uid_map", "0 0 4294967295"], &[EPERM]),
     program("groups_of_the_namespace", &["write", "/proc/self/setgroups", "allow"], &[EPERM, EACCES]),
