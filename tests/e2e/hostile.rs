@@ -242,8 +242,8 @@ fn devices_of_an_image_cannot_be_opened() {
     let context = image(&world, "devices", vec![devices.finish()]);
     let project = world.project(&[(
         "Dockerfile",
-        "FROM hostile\nRUN for f in /zero /memory /loop; do busybox head -c 1 $f && exit 3; done; busybox mknod /made c 1 5; \
-         busybox head -c 1 /made && exit 4; busybox head -c 1 /dev/zero > /read\n",
+        "FROM hostile\nRUN for f in /memory /loop; do busybox head -c 1 $f && exit 3; done; busybox mknod /made c 1 1; \
+         busybox head -c 1 /made && exit 4; busybox head -c 1 /zero > /read\n",
     )]);
     let tree = world.image(&project, &["--build-context", &context]).tree();
     assert!(tree.has("zero") && tree.has("made"), "nodes are kept all the same");
@@ -252,8 +252,16 @@ fn devices_of_an_image_cannot_be_opened() {
 
 #[test]
 fn links_of_a_context_do_not_lead_out() {
-    let world = World::new();
-    let outside = Outside::new(&world);
+    links_do_not_lead_out(&World::new());
+}
+
+#[test]
+fn links_of_a_context_do_not_lead_out_without_root() {
+    links_do_not_lead_out(&World::of(users::with_ranges()));
+}
+
+fn links_do_not_lead_out(world: &World) {
+    let outside = Outside::new(world);
     let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "x")]);
     symlink(outside.path(), project.join("link")).unwrap();
     symlink(outside.up(), project.join("up")).unwrap();
@@ -312,16 +320,65 @@ fn a_context_that_changes_under_the_hand_leads_nowhere() {
     outside.assert_untouched("a context in motion");
 }
 
+/// Another name of a file is a way to its content, if it is not copied.
+fn hard_links_lead_nowhere(world: &World) {
+    let outside = Outside::new(world);
+    let layer = Tar::default().file("one", "of the layer").hard_link("other", "one").hard_link("dir/third", "one");
+    let context = image(world, "linked", vec![layer.finish()]);
+    let change = |path: &str| format!("echo overwritten > {path} && busybox chmod 600 {path} && busybox rm {path}");
+    let dockerfile = format!(
+        "FROM hostile\nCOPY hard /copied\nADD hard /added\nRUN {copied} && {added}\n\
+         RUN --mount=target=/c,rw busybox ln /c/hard /c/more && {bound} && {more}\n\
+         RUN --mount=type=cache,target=/c,from=hostile,source=/ ! busybox ln /c/one /out && {cached} && {third}\n\
+         RUN --mount=from=hostile,target=/c,rw ! busybox ln /c/one /out && {mounted}\n\
+         COPY file /other\nADD replacing.tar /\nRUN test \"$(busybox cat /one)\" = 'of the layer'\n",
+        copied = change("/copied"),
+        added = change("/added"),
+        bound = change("/c/hard"),
+        more = change("/c/more"),
+        cached = change("/c/one"),
+        third = change("/c/dir/third"),
+        mounted = change("/c/other"),
+    );
+    let project = world.project(&[("Dockerfile", &dockerfile), ("file", "new")]);
+    std::fs::write(project.join("replacing.tar"), Tar::default().file("dir/third", "new").finish()).unwrap();
+    std::fs::hard_link(outside.0.join("victim"), project.join("hard")).unwrap();
+    let before = std::fs::metadata(outside.0.join("victim")).unwrap().permissions();
+    let tree = world.image(&project, &["--build-context", &context]).tree();
+    outside.assert_untouched("hard links");
+    assert_eq!(std::fs::metadata(outside.0.join("victim")).unwrap().permissions(), before);
+    let texts = ["one", "other", "dir/third"].map(|path| tree.text(path));
+    assert_eq!(texts, ["of the layer", "new", "new"]);
+}
+
+#[test]
+fn hard_links_of_contexts_and_layers_lead_nowhere() {
+    hard_links_lead_nowhere(&World::new());
+}
+
+#[test]
+fn hard_links_of_contexts_and_layers_lead_nowhere_without_root() {
+    hard_links_lead_nowhere(&World::of(users::with_ranges()));
+}
+
 #[test]
 fn mounts_lead_nowhere() {
-    let world = World::new();
-    let outside = Outside::new(&world);
+    mounts_stay_inside(&World::new());
+}
+
+#[test]
+fn mounts_lead_nowhere_without_root() {
+    mounts_stay_inside(&World::of(users::with_ranges()));
+}
+
+fn mounts_stay_inside(world: &World) {
+    let outside = Outside::new(world);
     let links = Tar::default()
         .symlink("link", outside.path())
         .symlink("up", &outside.up())
         .symlink("process", "/proc/self/root")
         .symlink("etc/hosts", &format!("{}/victim", outside.path()));
-    let context = image(&world, "links", vec![links.finish()]);
+    let context = image(world, "links", vec![links.finish()]);
     let try_it = |mount: &str, script: &str| {
         let text = format!("FROM hostile\nRUN --mount={mount} {script}\n");
         let project = world.project(&[("Dockerfile", &text)]);

@@ -1,7 +1,7 @@
 //! Control groups: what the commands of a build may use of memory, processors and processes together.
 //!
-//! A step gets groups of its own only where a limit or a parent was asked for; processes end with their process
-//! namespace anyway. Both versions are known: the one hierarchy of version 2, also where systemd has delegated a part
+//! A step gets groups of its own only where a limit or a parent was asked for, or where it may do all, for it may want
+//! to make more below them; processes end with their process namespace anyway. Both versions are known: the one hierarchy of version 2, also where systemd has delegated a part
 //! of it to an ordinary user, and the hierarchies of version 1, one for each controller.
 //!
 //! ```text

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::group::Group;
 use super::machine::{Hierarchy, Machine};
@@ -18,6 +18,8 @@ pub(crate) struct Groups {
     known: Mutex<HashMap<String, Arc<Parents>>>,
     /// Where a step does not ask for one.
     usual: Option<Arc<Parents>>,
+    /// Those beside kiln itself, in each hierarchy in which it may make groups; unknown until somebody asks.
+    everywhere: OnceLock<Option<Arc<Parents>>>,
 }
 
 /// One group of each hierarchy that matters.
@@ -40,7 +42,7 @@ pub(super) struct Parent {
 impl Groups {
     /// None for any step that does not ask for one.
     pub(crate) fn none() -> Self {
-        Self { resources: Resources::default(), known: Mutex::default(), usual: None }
+        Self { resources: Resources::default(), known: Mutex::default(), usual: None, everywhere: OnceLock::new() }
     }
 
     /// Groups with these limits, below this parent where one was asked for.
@@ -63,6 +65,12 @@ impl Groups {
             None => self.usual.clone(),
         };
         parents.map(Group::make).transpose()
+    }
+
+    /// The groups of a step that may do all and was not given any, so that it can make more below them: one in each
+    /// hierarchy, as far as they can be had.
+    pub(crate) fn make_everywhere(&self) -> Option<Group> {
+        Group::make(self.everywhere.get_or_init(|| everywhere().map(Arc::new)).clone()?).ok()
     }
 
     fn below(&self, parent: &str) -> Result<Arc<Parents>, CgroupError> {
@@ -111,6 +119,17 @@ impl Hierarchy {
         let own = settings::legacy(resources).into_iter().filter(|setting| self.has(setting.controller));
         Parent { path, controllers: self.controllers.clone(), settings: own.collect() }
     }
+}
+
+/// Beside kiln itself, without any limit.
+fn everywhere() -> Option<Parents> {
+    let (machine, resources) = (Machine::find().ok()?, Resources::default());
+    let legacy = machine.legacy.iter().map(|hierarchy| hierarchy.legacy_parent(hierarchy.own.clone(), &resources));
+    let mut all: Vec<Parent> = legacy.filter(|parent| check_writable(&parent.path).is_ok()).collect();
+    let unified = machine.unified.and_then(|hierarchy| unified::below_own(&hierarchy, &[]).ok());
+    all.extend(unified.map(|(path, _)| Parent { path, controllers: Vec::new(), settings: Vec::new() }));
+    all.iter().for_each(|parent| directory::sweep(&parent.path));
+    (!all.is_empty()).then_some(Parents { all, memory: None, _leaf: None })
 }
 
 /// Beside kiln itself, in the hierarchies that limit something.

@@ -90,6 +90,10 @@ fn adopt(mount: &Path, group: &Path, own: bool, needed: &[&'static str]) -> Resu
     for file in ["", PROCESSES] {
         rustix::fs::access(group.join(file), Access::WRITE_OK).map_err(|error| refused(error.into()))?;
     }
+    if needed.is_empty() {
+        // Nothing has to be enabled, so there may be processes beside.
+        return Ok(None);
+    }
     let processes = processes(group).map_err(refused)?;
     if processes.is_empty() || is_top(group) {
         enable(mount, group, needed)?;

@@ -52,7 +52,7 @@ mod overlay;
 mod points;
 mod privilege;
 mod protocol;
-pub(crate) mod rlimits;
+pub mod rlimits;
 mod seal;
 mod secret;
 mod spec;

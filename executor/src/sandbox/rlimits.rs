@@ -25,12 +25,12 @@ const NAMES: [(&str, Resource); 15] = [
 ];
 
 /// The number of the resource with this name, as Docker has it.
-pub(crate) fn resource(name: &str) -> Option<u32> {
+pub fn resource(name: &str) -> Option<u32> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, resource)| *resource as u32)
 }
 
 /// All names of resources, for people to read.
-pub(crate) fn names() -> String {
+pub fn names() -> String {
     NAMES.map(|(name, _)| format!("`{name}`")).join(", ")
 }
 

@@ -3,9 +3,11 @@
 use std::fs;
 
 use kiln_executor::sandbox::{Network, RunSpec, User};
+use kiln_solver::{Exec, LogStream, Output, Security};
 
 use crate::cases::Case;
-use crate::steps;
+use crate::groups::hierarchies;
+use crate::steps::{self, Steps, shell};
 use crate::world::World;
 
 pub const ALL: &[(&str, Case)] = &[
@@ -14,6 +16,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("insecure_commands_may_mount_and_unshare", insecure_commands_may_mount_and_unshare),
     ("insecure_commands_have_more_devices", insecure_commands_have_more_devices),
     ("only_insecure_steps_may_do_all", steps::only_insecure_steps_may_do_all),
+    ("insecure_steps_may_make_control_groups", insecure_steps_may_make_control_groups),
 ];
 
 fn insecure(world: &World, script: &str) -> RunSpec {
@@ -85,4 +88,25 @@ fn insecure_commands_have_more_devices(world: &World) {
     let character = character.map(|(name, device)| format!("{name} character special file {device} 666\n"));
     let block = ["0", "7"].map(|number| format!("loop{number} block special file 7:{number} 666\n"));
     assert_eq!(found, character.chain(block).collect::<String>());
+}
+
+/// In each hierarchy that there is, as root.
+fn insecure_steps_may_make_control_groups(world: &World) {
+    let steps = Steps::new(world);
+    let base = [Output::Layers(vec![steps.base])];
+    let script = "n=0; for d in /sys/fs/cgroup /sys/fs/cgroup/*; do \
+                  test -d $d && test ! -L $d && test -e $d/cgroup.procs && mkdir $d/of-the-step && n=$((n+1)); done; \
+                  echo $n";
+    let (result, log) = steps.run(&base, Exec { security: Security::Insecure, ..shell(script) });
+    assert!(result.is_ok(), "{result:?} {}", log.text(LogStream::Stderr));
+    let (mounts, root) = (hierarchies(), !world.identity.in_user_namespace());
+    if root {
+        let said = log.text(LogStream::Stdout);
+        assert_eq!(said.lines().last().unwrap(), mounts.len().to_string(), "{said}");
+    }
+    // A name of theirs has the number of this process.
+    let name = format!("kiln-{}-", std::process::id());
+    let left = mounts.iter().flat_map(|(mount, _)| fs::read_dir(mount).into_iter().flatten()).flatten();
+    let left: Vec<_> = left.filter(|group| group.file_name().to_string_lossy().starts_with(&name)).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -1,30 +1,13 @@
 //! What commands may use of the machine: `--ulimit`, `--memory`, `--cpus` and their like, `--resource`.
 
 use kiln_executor::cgroup::{CpuTime, Resources, Swap};
+use kiln_executor::sandbox::rlimits;
 use kiln_frontend::csv_fields;
 use kiln_solver::Ulimit;
 
 use super::{RunArgs, size};
 use crate::error::{CliError, Kind};
 
-/// The resources of `--ulimit`.
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
 /// In microseconds.
 const PERIOD: u64 = 100_000;
 /// What the kernel takes for a weight.
@@ -103,9 +86,9 @@ pub(super) fn ulimit(text: &str) -> Result<Ulimit, CliError> {
     let (name, limits) = text
         .split_once('=')
         .ok_or_else(|| wrong(&flag, "there is no limit").hint("write `nofile=1024` or `nofile=1024:4096`"))?;
-    if !ULIMITS.contains(&name) {
-        let names = ULIMITS.map(|name| format!("`{name}`")).join(", ");
-        return Err(wrong(&flag, &format!("there is no resource `{name}`")).hint(format!("there are {names}")));
+    if rlimits::resource(name).is_none() {
+        let hint = format!("there are {}", rlimits::names());
+        return Err(wrong(&flag, &format!("there is no resource `{name}`")).hint(hint));
     }
     let limit = |text: &str| {
         let limit = text.parse::<i64>().ok().filter(|limit| *limit >= -1);
