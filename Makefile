@@ -11,7 +11,7 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 export CARGO
 
-.PHONY: help build release release-aarch64 install uninstall demo test bench bench-step fuzz lint fmt deps deps-build deps-demo deps-bench clean
+.PHONY: help build release release-aarch64 install uninstall demo test bench bench-step bench-trace fuzz lint fmt deps deps-build deps-demo deps-bench clean
 
 help: ## List these
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
@@ -38,8 +38,12 @@ demo: deps-demo release ## Build the example project twice, and show what came o
 test: deps ## Run all tests
 	@scripts/test
 
-bench: deps-bench release ## Time kiln against buildah; BENCH="--runs 3 a d" chooses
+bench: deps-bench release ## Time kiln against buildah, and what tracing costs; BENCH="--runs 3 a d" chooses
 	KILN_BIN=$(abspath $(TARGET_DIR)/dist/kiln) $(CARGO) bench --package kiln-tests --bench compare -- $(BENCH)
+	$(if $(BENCH),,$(MAKE) bench-trace)
+
+bench-trace: ## Time commands that are traced against the same untraced; BENCH="grep npm" chooses
+	$(CARGO) test --release --package kiln-executor --test sandbox -- --bench-trace $(BENCH)
 
 bench-step: ## Tell which part of a step takes how long
 	$(CARGO) test --release --package kiln-executor --test sandbox -- --bench
@@ -62,7 +66,7 @@ fmt: ## Format everything
 # What each task needs beside a Rust toolchain and a C compiler, as Debian packages.
 DEPS_BUILD := musl-tools
 DEPS_DEMO := mmdebstrap busybox-static uidmap
-DEPS_BENCH := $(DEPS_DEMO) buildah skopeo docker-registry
+DEPS_BENCH := $(DEPS_DEMO) buildah skopeo docker-registry npm=npm
 # Commands that are observed: executor/tests/sandbox/trace/table. Node.js has its npm with it where it is not Debian's.
 DEPS_COMMANDS := make patch rsync cpio zip unzip sqlite3 cmake ninja-build python3-pip python3-setuptools npm=npm
 DEPS_TEST := $(DEPS_BENCH) git passt slirp4netns iproute2 podman crun umoci bzip2 xz-utils attr procps util-linux python3 openssh-client $(DEPS_COMMANDS)

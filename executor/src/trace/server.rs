@@ -159,23 +159,26 @@ impl Server {
             return Err(Errno::INVAL);
         }
         self.note(number, LOOKED_UP | CONTENT);
-        let reading = if self.passthrough { self.back(number, device)? } else { Reading::Server };
-        reply.opened(reading);
+        reply.opened(self.back(number, device)?);
         Ok(())
     }
 
     /// Has the kernel read a file by itself. A file is read in one of both ways, always: the kernel mixes them not.
+    /// Where it never did, it is told not to ask again when files are opened: it knows all about them.
     fn back(&mut self, number: u64, device: BorrowedFd<'_>) -> Result<Reading, Errno> {
         if let Some(reading) = self.backings.get(&number) {
             return Ok(*reading);
         }
         let mut reading = Reading::Server;
-        if self.backings.len() < MOST_BACKINGS {
+        if self.passthrough && self.backings.len() < MOST_BACKINGS {
             match sys::open_backing(device, &self.open_file(number)?) {
                 Ok(backing) => reading = Reading::Backing(backing),
                 // Only the machine's root may; a file system may be unfit, or too deep a stack of others.
                 Err(_) => self.passthrough = false,
             }
+        }
+        if !self.passthrough && self.backings.is_empty() {
+            return Err(Errno::NOSYS);
         }
         self.backings.insert(number, reading);
         Ok(reading)

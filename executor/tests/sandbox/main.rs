@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--bench-trace") {
-        trace::bench::bench(&World::new(identity));
+        trace::bench::bench(&World::new(identity), &filters);
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|argument| argument == "--bench") {

@@ -17,7 +17,7 @@ mod builds;
 pub mod docs;
 mod edit;
 mod files;
-mod packages;
+pub mod packages;
 mod system;
 
 use std::collections::HashMap;
@@ -230,7 +230,7 @@ fn edited(place: &Place<'_>, prepared: &Path, edit: impl FnOnce(&Path)) -> Arc<U
 }
 
 /// Runs a script of the test itself.
-fn sh(script: &str, directory: &Path) {
+pub fn sh(script: &str, directory: &Path) {
     let mut command = Command::new("sh");
     command.args(["-ec", script]).current_dir(directory).env_clear().envs([("PATH", &*programs()), ("LC_ALL", "C")]);
     let output = command.env("HOME", "/nonexistent").env("SOURCES", SOURCES).output().unwrap();

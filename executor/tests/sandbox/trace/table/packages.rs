@@ -8,7 +8,7 @@ const SOURCES: &[super::Edit] =
     &[File("src/main.js", "main\n"), File("src/app.py", "app\n"), File("docs/guide.md", "guide\n")];
 
 /// Makes the package `one`.
-const DEB: &str = "
+pub(in super::super) const DEB: &str = "
 mkdir -p pool tmp/DEBIAN tmp/usr/share/one
 printf 'Package: one\\nVersion: 1.0\\nArchitecture: all\\nMaintainer: A <a@b.c>\\nDescription: one\\n' > \
     tmp/DEBIAN/control
@@ -18,7 +18,7 @@ rm -r tmp
 ";
 
 /// Makes a repository of what is in `pool`.
-const REPOSITORY: &str = "
+pub(in super::super) const REPOSITORY: &str = "
 for deb in pool/*.deb; do
     dpkg-deb -f $deb
     echo \"Filename: $deb\"
@@ -31,6 +31,12 @@ echo 'deb [trusted=yes] file:/app ./' > sources.list
 
 /// What apt and dpkg write down about when something was done, caches, and what triggers of the machine's packages do.
 const APT_NOISE: &[&str] = &["./var/log", "./var/cache", "./var/lib/apt", "Extracting", "ldconfig", "Get:", "Fetched"];
+
+/// Installs the package `one` from there.
+pub(in super::super) const APT_INSTALL: &str = "apt='apt-get -qq -o Dir::Etc::sourcelist=/app/sources.list \
+             -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root'; \
+             export DEBIAN_FRONTEND=noninteractive; \
+             $apt update && $apt install -y one >/dev/null && cat /usr/share/one/data";
 
 /// A wheel of the package `one`, put together by hand.
 const WHEEL: &str = "
@@ -49,6 +55,21 @@ mkdir -p wheels; python3 make.py 1
 echo one==1.0 > requirements.txt
 ";
 
+/// The same with so many packages.
+pub(in super::super) fn npm(count: u32) -> String {
+    let more = format!(
+        "for n in $(seq 2 {count}); do
+            mkdir -p package/lib; echo '{{\"name\": \"p'$n'\", \"version\": \"1.0.0\"}}' > package/package.json
+            for file in a b c d e f g h; do seq 1 200 > package/lib/$file.js; done
+            tar czf p$n.tgz package; rm -r package
+            more=\"$more, \\\"p$n\\\": \\\"file:p$n.tgz\\\"\"
+         done
+         sed -i \"s|}}}}|$more}}}}|\" package.json
+         HOME=$PWD/home npm install --offline --silent --no-audit --no-fund --package-lock-only; rm -rf home"
+    );
+    [NPM, &more].concat()
+}
+
 /// A package that depends on a tarball of another.
 const NPM: &str = "
 export HOME=$PWD/home
@@ -60,7 +81,7 @@ npm install --offline --silent --no-audit --no-fund --package-lock-only
 rm -rf home
 ";
 
-const NPM_CI: &str = "npm ci --offline --silent --no-audit --no-fund --no-update-notifier && \
+pub(in super::super) const NPM_CI: &str = "npm ci --offline --silent --no-audit --no-fund --no-update-notifier && \
     node -e 'console.log(require(\"one\"))'; rm -rf /tmp/home";
 
 pub const ROWS: &[Row] = &[
@@ -80,12 +101,7 @@ pub const ROWS: &[Row] = &[
         ])
         .cached(&[File("src/main.js", "2"), File("new", ""), File("pool/two.deb", ""), Gone("docs")]),
     row("apt-get update && apt-get install -y one")
-        .script(
-            "apt='apt-get -qq -o Dir::Etc::sourcelist=/app/sources.list \
-             -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root'; \
-             export DEBIAN_FRONTEND=noninteractive; \
-             $apt update && $apt install -y one >/dev/null && cat /usr/share/one/data",
-        )
+        .script(APT_INSTALL)
         .tree(SOURCES)
         .setup(DEB)
         .then(REPOSITORY)
