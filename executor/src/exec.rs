@@ -6,6 +6,7 @@ mod mounts;
 mod network;
 pub(crate) mod observed;
 pub(crate) mod user;
+mod watch;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,9 +21,9 @@ use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
 use crate::{Executor, paths};
 
 use limits::LimitError;
-use mounts::{MountError, Mounted};
-use observed::{Watch, observed_input};
+use mounts::{MountError, Mounted, Shown};
 use user::{Account, UserError};
+use watch::Watch;
 
 /// Why a command could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -67,15 +68,7 @@ impl From<ExecError> for StepError {
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Made, StepError> {
     let mut prepared = prepare(executor, job, exec)?;
-    // Of a tree that cannot be observed there is no input.
-    let observed = observed_input(executor, exec);
-    let watch = match observed {
-        Some(_) => {
-            let Prepared { spec, stored, account, .. } = &mut prepared;
-            Watch::begin(executor, root_layers(job, exec)?, stored, account, spec)?
-        }
-        None => None,
-    };
+    let watch = Watch::begin(executor, exec, job.inputs, &mut prepared)?;
     if let Err(error) = run(executor, job, exec, &prepared.spec) {
         if is_of_command(&error) {
             executor.keep_failed(job.id, prepared);
@@ -89,9 +82,9 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
     drop((spec, network));
     let mut outputs = mounted.commit(executor).map_err(ExecError::Mounts)?;
     let mut observation = None;
-    if let [Mount { output: Some(output), .. }, ..] = exec.mounts[..] {
+    if let [Mount { kind: MountKind::Bind { input, .. }, output: Some(output), .. }, ..] = exec.mounts[..] {
         let layer = draft.commit(executor.created()).map_err(ExecError::Store)?;
-        if let (Some(watch), Some(input)) = (watch, observed) {
+        if let Some(watch) = watch {
             observation = watch.end(input, &layer)?;
         }
         let mut layers = root_layers(job, exec)?.to_vec();
@@ -135,7 +128,7 @@ fn is_whole(selector: &str) -> bool {
 pub(crate) struct Prepared {
     spec: RunSpec,
     /// The layers of its root.
-    stored: Vec<StoredLayer>,
+    root: Shown,
     /// Whom it runs as.
     account: Account,
     /// What it changes.
@@ -163,7 +156,8 @@ fn prepare(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Prepared, 
     if let Some(note) = network.note() {
         job.observer.log(job.id, LogStream::Stderr, note.as_bytes());
     }
-    Ok(Prepared { spec, stored, account, draft, mounted, network })
+    let root = Shown { layers: layers.to_vec(), stored };
+    Ok(Prepared { spec, root, account, draft, mounted, network })
 }
 
 /// Whether a command ran and is to blame.

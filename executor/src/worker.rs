@@ -14,7 +14,7 @@ use crate::cgroup::{CgroupError, Groups};
 use crate::differences::differences;
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
-use crate::exec::observed::{self, Watching, observed_input};
+use crate::exec::observed::{self, Watching};
 use crate::exec::{Prepared, expect_exec, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::network::Networks;
@@ -232,7 +232,7 @@ impl Executor {
 
     /// What identifies a whole stack of layers: for a layer made here its content, times left out. `None` where a
     /// layer is not here to be asked.
-    fn identity(&self, layers: &[Layer]) -> Result<Option<Digest>, ExecutorError> {
+    pub(crate) fn identity(&self, layers: &[Layer]) -> Result<Option<Digest>, ExecutorError> {
         let mut bytes = Vec::with_capacity(layers.len() * 33 + 16);
         bytes.extend_from_slice(b"kiln.stack.v1");
         for layer in layers {
@@ -348,19 +348,16 @@ impl Worker for Executor {
         }
     }
 
-    /// Of what a file step changes nothing counts as a whole: it looks at few paths of it. Of the root of a command it
-    /// is the base image.
+    /// Of what a file step changes nothing counts as a whole: it looks at few paths of it. Of what a command sees it is
+    /// base images.
     fn unobserved(&self, step: &Step, input: usize, output: &Output) -> Result<Option<Digest>, StepError> {
-        match (&step.operation, output) {
-            (Operation::File(actions), _) => {
+        match &step.operation {
+            Operation::File(actions) => {
                 let is_changed = changed_input(actions, step.inputs.len()) == Some(input);
                 Ok(is_changed.then(|| Digest::of(b"kiln.files.v1")))
             }
-            (Operation::Exec(exec), Output::Layers(layers)) if observed_input(self, exec) == Some(input) => {
-                let (base, above) = observed::split(layers);
-                if above.is_empty() { Ok(None) } else { Ok(self.identity(base)?) }
-            }
-            _ => Ok(None),
+            Operation::Exec(exec) => Ok(observed::unobserved(self, exec, input, output)?),
+            Operation::Source(_) => Ok(None),
         }
     }
 
@@ -378,17 +375,14 @@ impl Worker for Executor {
         facts: &[u8],
         cancel: &Cancel,
     ) -> Result<Option<Mismatch>, StepError> {
-        let observed = match &step.operation {
-            Operation::File(actions) => changed_input(actions, inputs.len()),
-            Operation::Exec(exec) => observed_input(self, exec),
-            Operation::Source(_) => None,
-        };
-        match (&step.operation, observed.and_then(|input| inputs.get(input))) {
-            (Operation::File(_), Some(Output::Layers(layers))) => Ok(recheck(self, layers, facts, cancel)?),
-            (Operation::Exec(exec), Some(Output::Layers(layers))) => {
-                Ok(observed::recheck(self, exec, layers, facts, cancel)?)
-            }
-            _ => Err(StepError::other("facts of a step that observes nothing")),
+        let changed = |actions| changed_input(actions, inputs.len()).and_then(|input| inputs.get(input));
+        match &step.operation {
+            Operation::Exec(exec) => Ok(observed::recheck(self, exec, inputs, facts, cancel)?),
+            Operation::File(actions) => match changed(actions) {
+                Some(Output::Layers(layers)) => Ok(recheck(self, layers, facts, cancel)?),
+                _ => Err(StepError::other("facts of a step that observes nothing")),
+            },
+            Operation::Source(_) => Err(StepError::other("facts of a source")),
         }
     }
 }

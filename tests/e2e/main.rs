@@ -31,6 +31,7 @@ mod likeness;
 mod limits;
 mod mounts;
 mod network;
+mod observed_mounts;
 mod parallel;
 mod progress;
 mod prune;

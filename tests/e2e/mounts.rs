@@ -52,6 +52,10 @@ fn what_is_not_mounted_does_not_count() {
     project.touch("src/main.c");
     world.build(&project).succeeds().all_cached();
     project.write("src/deep/x.h", "changed\n");
+    world.build(&project).succeeds().cached("RUN --mount");
+    project.write("src/deep/x.h", "changed again\n");
+    world.build(&project).arg("--trace=off").succeeds().ran("RUN --mount");
+    project.write("src/main.c", "changed\n");
     world.build(&project).succeeds().ran("RUN --mount");
 }
 

@@ -39,6 +39,36 @@ pub(super) struct Mounted {
     scratch: Vec<LayerDraft>,
     /// Sockets of agents.
     agents: Vec<Forwarding>,
+    /// What mounts show of trees, by their positions.
+    shown: BTreeMap<usize, Shown>,
+    /// Where the sandbox has the mounts of these positions, in its own order.
+    places: Vec<usize>,
+}
+
+/// Layers that a mount shows something of, the lowest first.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) layers: Vec<Layer>,
+    pub(super) stored: Vec<StoredLayer>,
+}
+
+/// What a mount of an input shows. Of a build context it is made a layer: what a step sees must stay as it is while it
+/// runs, and be root's.
+pub(super) fn show(
+    executor: &Executor,
+    output: &Output,
+    selector: &str,
+    cancel: &Cancel,
+) -> Result<Shown, ExecutorError> {
+    match output {
+        Output::Layers(layers) => Ok(Shown { layers: layers.clone(), stored: executor.stored(layers, cancel)? }),
+        Output::Local(_) => {
+            let selector = paths::display(&paths::clean(selector.as_bytes()));
+            let layer = layer_of(executor, &executor.tree(output, cancel)?, &selector, cancel)?;
+            let layers = vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }];
+            Ok(Shown { layers, stored: vec![layer] })
+        }
+    }
 }
 
 /// What a mount makes of its input.
@@ -49,6 +79,20 @@ struct Written {
 }
 
 impl Mounted {
+    /// What the mount of this position shows, if that is layers.
+    pub(super) fn shown(&self, position: usize) -> Option<&Shown> {
+        self.shown.get(&position)
+    }
+
+    /// The layers of this position as the sandbox is told of them.
+    pub(super) fn tree_mut<'s>(&self, position: usize, spec: &'s mut RunSpec) -> Option<&'s mut Root> {
+        let place = self.places.iter().position(|other| *other == position)?;
+        match &mut spec.mounts.get_mut(place)?.source {
+            MountSource::Layers { tree, .. } => Some(tree),
+            _ => None,
+        }
+    }
+
     /// Commits what was written: layers by output.
     pub(super) fn commit(self, executor: &Executor) -> Result<BTreeMap<u32, Output>, MountError> {
         let mut outputs = BTreeMap::new();
@@ -114,12 +158,14 @@ pub(super) fn prepare(
         let Some(source) = preparing.source(position, mount)? else { continue };
         let depth = paths::ancestors(&destination).count();
         let destination = paths::display(&destination);
-        ready.push((depth, sandbox::Mount { destination, readonly: mount.readonly, source }));
+        ready.push((depth, position, sandbox::Mount { destination, readonly: mount.readonly, source }));
     }
-    ready.sort_by_key(|(depth, _)| *depth);
-    spec.mounts = ready.into_iter().map(|(_, mount)| mount).collect();
+    ready.sort_by_key(|(depth, ..)| *depth);
+    let mut mounted = preparing.mounted;
+    mounted.places = ready.iter().map(|(_, position, _)| *position).collect();
+    spec.mounts = ready.into_iter().map(|(.., mount)| mount).collect();
     spec.files.extend(preparing.caches.locks);
-    Ok(preparing.mounted)
+    Ok(mounted)
 }
 
 struct Preparing<'a> {
@@ -134,7 +180,7 @@ impl Preparing<'_> {
     fn source(&mut self, position: usize, mount: &Mount) -> Result<Option<MountSource>, MountError> {
         let credentials = self.executor.credentials();
         match &mount.kind {
-            MountKind::Bind { input, selector } => self.bind(mount, *input, selector).map(Some),
+            MountKind::Bind { input, selector } => self.bind(position, mount, *input, selector).map(Some),
             MountKind::Cache { .. } => Ok(self.caches.shown.get(&position).cloned().map(MountSource::Directory)),
             MountKind::Tmpfs { size } => Ok(Some(MountSource::Tmpfs { size: *size })),
             MountKind::Secret(Credential { id, required, uid, gid, mode }) => match credentials.secrets.get(id) {
@@ -162,46 +208,42 @@ impl Preparing<'_> {
         }
     }
 
-    fn bind(&mut self, mount: &Mount, input: Option<usize>, selector: &str) -> Result<MountSource, MountError> {
+    fn bind(
+        &mut self,
+        position: usize,
+        mount: &Mount,
+        input: Option<usize>,
+        selector: &str,
+    ) -> Result<MountSource, MountError> {
         let at = |error: ExecutorError| MountError::at(&mount.destination, error);
         let selector = paths::display(&paths::clean(selector.as_bytes()));
-        let (base, stored) = match input.map(|input| self.job.inputs.get(input)) {
-            None => (Vec::new(), Vec::new()),
+        // What an output is made of is all of it.
+        let part = if mount.output.is_some() { "/" } else { selector.as_str() };
+        let shown = match input.map(|input| self.job.inputs.get(input)) {
+            None => Shown::default(),
             Some(None) => return Err(MountError::Malformed("a mount refers to an input that the step does not have")),
-            Some(Some(Output::Layers(layers))) => {
-                (layers.clone(), self.executor.stored(layers, self.job.cancel).map_err(at)?)
-            }
-            Some(Some(context @ Output::Local(_))) => {
-                // What an output is made of is all of it.
-                let part = if mount.output.is_some() { "/" } else { selector.as_str() };
-                let layer = self.context(context, part).map_err(at)?;
-                (vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }], vec![layer])
-            }
+            Some(Some(output)) => show(self.executor, output, part, self.job.cancel).map_err(at)?,
         };
-        let lowers = lowers(&stored);
+        let lowers = lowers(&shown.stored);
         if lowers.is_empty() && selector != "/" {
             return Err(MountError::Empty { destination: mount.destination.clone(), selector });
         }
-        find(stored, &selector).map_err(at)?;
+        find(shown.stored.clone(), &selector).map_err(at)?;
         let draft = self.executor.store().begin_layer()?;
         let tree = Root { lowers, traced: None, upper: draft.files().to_owned(), work: draft.work().to_owned() };
         match mount.output {
             Some(output) if mount.readonly => {
                 self.mounted.scratch.push(draft);
-                self.mounted.outputs.insert(output, Written { base, draft: None });
+                self.mounted.outputs.insert(output, Written { base: shown.layers.clone(), draft: None });
             }
             Some(output) => {
+                let base = shown.layers.clone();
                 self.mounted.outputs.insert(output, Written { base, draft: Some(draft) });
             }
             None => self.mounted.scratch.push(draft),
         }
+        self.mounted.shown.insert(position, shown);
         Ok(MountSource::Layers { tree, selector })
-    }
-
-    /// A part of a build context as a layer: what a step sees must stay as it is while it runs, and be root's.
-    fn context(&self, context: &Output, selector: &str) -> Result<StoredLayer, ExecutorError> {
-        let tree = self.executor.tree(context, self.job.cancel)?;
-        layer_of(self.executor, &tree, selector, self.job.cancel)
     }
 }
 

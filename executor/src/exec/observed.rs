@@ -1,27 +1,28 @@
-//! What a command observes of the layers above its base image.
+//! What a command observes of its inputs, and whether it would observe the same today.
 //!
-//! The base image counts as a whole: a new one re-runs every command, as people expect of `apt-get upgrade`. What came
-//! on top of it, of the build context and of earlier steps, is traced ([`crate::trace`]): if all that the command looked
-//! at there is as it was, its result is right, whatever else changed.
+//! A base image counts as a whole: a new one re-runs every command, as people expect of `apt-get upgrade`. What came
+//! on top of it, of the build context and of earlier steps, is traced ([`crate::trace`]), and so is a build context
+//! that is mounted: if all that the command looked at there is as it was, its result is right, whatever else changed.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_cache::{StoredLayer, View};
-use kiln_solver::{Cancel, Change, Exec, Layer, Mismatch, Mount, MountKind, Observation, Origin, Security, StepError};
+use kiln_solver::{Cancel, Digest, Exec, Mismatch, Mount, MountKind, Output, Security};
 use serde::{Deserialize, Serialize};
 
+use super::is_whole;
+use super::mounts::{Shown, show};
 use super::user::Account;
-use super::{is_whole, lowers};
-use crate::sandbox::{FileIndex, RunSpec, User};
-use crate::trace::{self, Observations, Tracing, Union};
-use crate::{Executor, ExecutorError};
+use crate::sandbox::User;
+use crate::trace::{self, Observations, Union};
+use crate::{Executor, ExecutorError, paths};
 
 /// The first byte of encoded facts.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
-/// Facts that take more bytes are not kept: a command that looked at everything is seldom right for something else.
-const LARGEST: usize = 4 << 20;
+/// A command with more mounts of trees is not observed: each takes a file descriptor and a thread.
+const MOST_MOUNTS: usize = 32;
 
 /// Whether commands are observed, and why one could not be.
 #[derive(Debug, Default)]
@@ -43,12 +44,12 @@ impl Watching {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn refuse(&self, why: String) {
+    pub(super) fn refuse(&self, why: String) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
 
     /// The same union, or the last one if that is of the same layers.
-    fn share(&self, union: Union) -> Arc<Union> {
+    pub(super) fn share(&self, union: Union) -> Arc<Union> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some(last) if last.is_same(&union) => last.clone(),
@@ -57,141 +58,219 @@ impl Watching {
     }
 }
 
-/// What decided the result of a command: all that is not in its definition and not in its base image.
+/// What decided the result of a command: all that is not in its definition and not in what counts as a whole.
 #[derive(Serialize, Deserialize)]
-struct Facts {
+pub(super) struct Facts {
     /// Whom `USER` meant, which is looked up before the command runs.
-    user: User,
+    pub(super) user: User,
     /// Where that user is at home.
-    home: String,
-    /// Mode, owner and group of the root, which no index has.
-    root: (u32, u32, u32),
-    /// What was traced.
-    observations: Vec<u8>,
+    pub(super) home: String,
+    /// Of each mount that is observed, in order.
+    pub(super) mounts: Vec<MountFacts>,
 }
 
-/// The input whose upper part is observed: the root, if the command sees that input nowhere else and leaves nothing but
-/// a layer on top of it.
-pub(crate) fn observed_input(executor: &Executor, exec: &Exec) -> Option<usize> {
-    let [root, others @ ..] = &exec.mounts[..] else { return None };
-    let MountKind::Bind { input: Some(input), selector } = &root.kind else { return None };
-    let shows = |mount: &Mount| match &mount.kind {
-        MountKind::Bind { input: other, .. } | MountKind::Cache { input: other, .. } => *other == Some(*input),
-        MountKind::Tmpfs { .. } | MountKind::Secret(_) | MountKind::Ssh(_) => false,
-    };
-    let alone = root.output == Some(0) && !others.iter().any(|mount| mount.output.is_some() || shows(mount));
+/// What was observed of one mount.
+#[derive(Serialize, Deserialize)]
+pub(super) struct MountFacts {
+    /// Which of the command's.
+    pub(super) position: u64,
+    /// Mode, owner and group of the tree's root, which no index has.
+    pub(super) root: RootFacts,
+    /// What was traced; nothing where there was nothing to trace.
+    pub(super) observations: Option<Vec<u8>>,
+}
+
+/// Mode, owner and group.
+pub(super) type RootFacts = (u32, u32, u32);
+
+impl Facts {
+    pub(super) fn encode(&self) -> postcard::Result<Vec<u8>> {
+        postcard::to_extend(self, vec![FORMAT])
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, facts) = bytes.split_first()?;
+        (*format == FORMAT).then(|| postcard::from_bytes(facts).ok())?
+    }
+}
+
+/// The mounts that show inputs which are observed, by position, each with its input. The root is one of them.
+///
+/// An input is observed if trees are all that the command sees of it, and if it leaves nothing but a layer on top of
+/// its root: what it leaves in another tree is nothing that a fact could stand for.
+fn observed_mounts(executor: &Executor, exec: &Exec) -> Vec<(usize, usize)> {
+    let [root, others @ ..] = &exec.mounts[..] else { return Vec::new() };
+    let makes_a_layer = root.output == Some(0) && others.iter().all(|mount| mount.output.is_none());
     let is_confined = exec.security == Security::Sandbox && !exec.untraced;
-    (executor.watching().is_on && alone && is_confined && is_whole(selector)).then_some(*input)
+    if !(executor.watching().is_on && is_confined && makes_a_layer && shows_whole(root)) {
+        return Vec::new();
+    }
+    let seeds = |wanted: usize| {
+        others.iter().any(|mount| matches!(mount.kind, MountKind::Cache { input, .. } if input == Some(wanted)))
+    };
+    let shown = |(position, mount): (usize, &Mount)| match mount.kind {
+        MountKind::Bind { input: Some(input), .. } if !seeds(input) => Some((position, input)),
+        _ => None,
+    };
+    let mounts: Vec<_> = exec.mounts.iter().enumerate().filter_map(shown).collect();
+    if mounts.len() > MOST_MOUNTS { Vec::new() } else { mounts }
 }
 
-/// The layers of the base image, and those above it.
-pub(crate) fn split(layers: &[Layer]) -> (&[Layer], &[Layer]) {
-    layers.split_at(trace::base_length(layers))
+fn shows_whole(root: &Mount) -> bool {
+    matches!(&root.kind, MountKind::Bind { selector, .. } if is_whole(selector))
 }
 
-/// The first fact of an earlier run that does not hold for these layers; facts that cannot be understood do not.
+/// The mounts that are observed with these inputs: an image that nothing came on top of counts as a whole.
+pub(super) fn traced_mounts(executor: &Executor, exec: &Exec, inputs: &[Output]) -> Vec<usize> {
+    let is_traced = |input: usize| match inputs.get(input) {
+        Some(Output::Layers(layers)) => trace::base_length(layers) < layers.len(),
+        Some(Output::Local(_)) => true,
+        None => false,
+    };
+    observed_mounts(executor, exec).into_iter().filter(|(_, input)| is_traced(*input)).map(|(mount, _)| mount).collect()
+}
+
+/// Of an input that is observed, what counts as a whole all the same: the base image. Nothing of one that is not.
+pub(crate) fn unobserved(
+    executor: &Executor,
+    exec: &Exec,
+    input: usize,
+    output: &Output,
+) -> Result<Option<Digest>, ExecutorError> {
+    if !observed_mounts(executor, exec).iter().any(|(_, observed)| *observed == input) {
+        return Ok(None);
+    }
+    match output {
+        Output::Local(_) => Ok(Some(Digest::of(b"kiln.context.v1"))),
+        Output::Layers(layers) => {
+            let (base, above) = layers.split_at(trace::base_length(layers));
+            if above.is_empty() { Ok(None) } else { executor.identity(base) }
+        }
+    }
+}
+
+/// What a mount shows of these inputs.
+fn shown(executor: &Executor, mount: &Mount, inputs: &[Output], cancel: &Cancel) -> Result<Shown, ExecutorError> {
+    match &mount.kind {
+        MountKind::Bind { input: Some(input), selector } => match inputs.get(*input) {
+            Some(output) => show(executor, output, selector, cancel),
+            None => Err(ExecutorError::Malformed("a mount refers to an input that the step does not have".to_owned())),
+        },
+        _ => Ok(Shown::default()),
+    }
+}
+
+/// The first fact of an earlier run that does not hold for these inputs; facts that cannot be understood do not.
 pub(crate) fn recheck(
     executor: &Executor,
     exec: &Exec,
-    layers: &[Layer],
+    inputs: &[Output],
     facts: &[u8],
     cancel: &Cancel,
 ) -> Result<Option<Mismatch>, ExecutorError> {
-    let mismatch = |subject: &str, was: &str, is: &str| {
-        Ok(Some(Mismatch { subject: subject.to_owned(), was: was.to_owned(), is: is.to_owned() }))
-    };
-    let another_version = || mismatch("the record", "of this version of kiln", "of another");
-    let Some(facts) = decode(facts) else { return another_version() };
-    let Ok(observations) = Observations::decode(facts.observations) else { return another_version() };
-    let stored = executor.stored(layers, cancel)?;
-    match Account::find(&View::new(stored.clone()), &exec.user) {
-        Ok(Account { user, home }) if (&user, &home) == (&facts.user, &facts.home) => {}
+    let another_version = || Ok(Some(mismatch("the record", "of this version of kiln", "of another")));
+    let Some(facts) = Facts::decode(facts) else { return another_version() };
+    let positions = facts.mounts.iter().map(|mount| mount.position);
+    if !traced_mounts(executor, exec, inputs).into_iter().map(|position| position as u64).eq(positions) {
+        return another_version();
+    }
+    let Some(root) = exec.mounts.first() else { return another_version() };
+    let root = shown(executor, root, inputs, cancel)?;
+    if let Some(found) = check_account(exec, &facts, &root) {
+        return Ok(Some(found));
+    }
+    for was in facts.mounts {
+        let Some(mount) = usize::try_from(was.position).ok().and_then(|position| exec.mounts.get(position)) else {
+            return another_version();
+        };
+        let found = if was.position == 0 {
+            check_mount(was, mount, &root)?
+        } else {
+            check_mount(was, mount, &shown(executor, mount, inputs, cancel)?)?
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn check_account(exec: &Exec, facts: &Facts, root: &Shown) -> Option<Mismatch> {
+    let subject = format!("user {}", exec.user);
+    match Account::find(&View::new(root.stored.clone()), &exec.user) {
+        Ok(Account { user, home }) if (&user, &home) == (&facts.user, &facts.home) => None,
+        Ok(Account { user, home }) if user == facts.user => {
+            Some(mismatch(&format!("home of {subject}"), &facts.home, &home))
+        }
         Ok(Account { user, .. }) => {
             let ids = |user: &User| format!("{}:{} {:?}", user.uid, user.gid, user.groups);
-            return mismatch(&format!("user {}", exec.user), &ids(&facts.user), &ids(&user));
+            Some(mismatch(&subject, &ids(&facts.user), &ids(&user)))
         }
-        Err(error) => return mismatch(&format!("user {}", exec.user), "known", &error.to_string()),
+        Err(error) => Some(mismatch(&subject, "known", &error.to_string())),
     }
-    let root = root_of(&stored).map_err(ExecutorError::Root)?;
-    if root != facts.root {
-        let show = |(mode, uid, gid): (u32, u32, u32)| format!("mode {mode:04o}, owner {uid}:{gid}");
-        return mismatch("/", &show(facts.root), &show(root));
+}
+
+fn check_mount(was: MountFacts, mount: &Mount, is: &Shown) -> Result<Option<Mismatch>, ExecutorError> {
+    let root = is.root().map_err(ExecutorError::Root)?;
+    if root != was.root {
+        let show = |(mode, uid, gid): RootFacts| format!("mode {mode:04o}, owner {uid}:{gid}");
+        return Ok(Some(mismatch(&mount.destination, &show(was.root), &show(root))));
     }
-    let found = observations.check(&union(&stored, layers));
-    Ok(found.map(|found| Mismatch::from(&found)))
+    let union = is.union();
+    let Some(observations) = was.observations else {
+        let now_full = || mismatch(&mount.destination, "nothing but its base image", "more");
+        return Ok((!union.is_empty()).then(now_full));
+    };
+    let Ok(observations) = Observations::decode(observations) else {
+        return Ok(Some(mismatch("the record", "of this version of kiln", "of another")));
+    };
+    Ok(observations.check(&union).map(|found| {
+        let subject = place(mount, &found.path);
+        Mismatch { subject, ..Mismatch::from(&found) }
+    }))
 }
 
-fn decode(bytes: &[u8]) -> Option<Facts> {
-    let (format, facts) = bytes.split_first()?;
-    (*format == FORMAT).then(|| postcard::from_bytes(facts).ok())?
+/// Where the command finds a path of what a mount shows a part of.
+fn place(mount: &Mount, path: &[u8]) -> String {
+    let MountKind::Bind { selector, .. } = &mount.kind else { return paths::display(path) };
+    let selector = paths::clean(selector.as_bytes());
+    let below = if selector.is_empty() {
+        Some(path)
+    } else {
+        path.strip_prefix(&selector[..])
+            .and_then(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") })
+    };
+    match below {
+        Some(below) => paths::display(&paths::join(&paths::clean(mount.destination.as_bytes()), below)),
+        None => format!("{} in what is mounted at {}", paths::display(path), mount.destination),
+    }
 }
 
-/// The metadata of the root that a stack shows.
-fn root_of(stored: &[StoredLayer]) -> io::Result<(u32, u32, u32)> {
-    let Some(top) = stored.iter().rev().find(|layer| !layer.index().is_empty()) else { return Ok((0o755, 0, 0)) };
-    let stat = rustix::fs::stat(top.mount_source())?;
-    Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
+fn mismatch(subject: &str, was: &str, is: &str) -> Mismatch {
+    Mismatch { subject: subject.to_owned(), was: was.to_owned(), is: is.to_owned() }
 }
 
-/// What is observed of a stack.
-fn union(stored: &[StoredLayer], layers: &[Layer]) -> Union {
-    Union::new(stored.get(split(layers).0.len()..).unwrap_or_default())
-}
-
-/// A command that is observed while it runs.
-pub(super) struct Watch {
-    union: Arc<Union>,
-    tracing: Tracing,
-    user: User,
-    home: String,
-    root: (u32, u32, u32),
-}
-
-impl Watch {
-    /// Begins to observe a command that is about to run over these layers; nothing where there is nothing to observe, or
-    /// no way to.
-    pub(super) fn begin(
-        executor: &Executor,
-        layers: &[Layer],
-        stored: &[StoredLayer],
-        account: &Account,
-        spec: &mut RunSpec,
-    ) -> Result<Option<Self>, StepError> {
-        let union = union(stored, layers);
-        if union.is_empty() {
-            return Ok(None);
-        }
-        let union = executor.watching().share(union);
-        let started = Tracing::start(union.clone()).map_err(|why| why.to_string());
-        let started = started.and_then(|tracing| {
-            let layer = tracing.layer().map_err(|error| error.to_string())?;
-            Ok((tracing, layer))
-        });
-        let (tracing, layer) = match started {
-            Ok(started) => started,
-            Err(why) => {
-                executor.watching().refuse(why);
-                return Ok(None);
-            }
+impl Shown {
+    /// The metadata of the root that the layers show.
+    pub(super) fn root(&self) -> io::Result<RootFacts> {
+        let Some(top) = self.stored.iter().rev().find(|layer| !layer.index().is_empty()) else {
+            return Ok((0o755, 0, 0));
         };
-        let place = u32::try_from(spec.files.len()).map_err(StepError::other)?;
-        spec.files.push(layer);
-        spec.root.traced = Some(FileIndex(place));
-        spec.root.lowers = lowers(&stored[..split(layers).0.len()]);
-        let root = root_of(stored).map_err(StepError::other)?;
-        let Account { user, home } = account.clone();
-        Ok(Some(Self { union, tracing, user, home, root }))
+        let stat = rustix::fs::stat(top.mount_source())?;
+        Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
     }
 
-    /// What decided that the command, of which every process is dead, made this layer; nothing where it is too much to
-    /// keep.
-    pub(super) fn end(self, input: usize, layer: &StoredLayer) -> Result<Option<Observation>, StepError> {
-        let Self { union, tracing, user, home, root } = self;
-        let observations = tracing.finish().map_err(StepError::other)?.with_result(&union, layer.index());
-        let facts = Facts { user, home, root, observations: observations.encode().to_vec() };
-        let facts = postcard::to_extend(&facts, vec![FORMAT]).map_err(StepError::other)?;
-        let layers = vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }];
-        let observation = Observation { facts, changes: vec![Change { base: Some(input), layers }] };
-        Ok((observation.facts.len() <= LARGEST).then_some(observation))
+    /// What is observed of the layers.
+    pub(super) fn union(&self) -> Union {
+        Union::new(self.split().1)
+    }
+
+    /// The layers that count as a whole.
+    pub(super) fn base(&self) -> &[StoredLayer] {
+        self.split().0
+    }
+
+    fn split(&self) -> (&[StoredLayer], &[StoredLayer]) {
+        self.stored.split_at(trace::base_length(&self.layers).min(self.stored.len()))
     }
 }

@@ -18,7 +18,7 @@ use super::mounts::{self, Staged};
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Points, make_patch};
 use super::protocol::{Channels, Failure, Request, errno, failed};
-use super::{HOSTNAME, Network, Phase, RunSpec, Terminal, User, groups, privilege, rlimits, sys, system};
+use super::{HOSTNAME, Network, Phase, Root, RunSpec, Terminal, User, groups, privilege, rlimits, sys, system};
 
 /// Becomes the command, in the namespaces that it was made in.
 pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Filter) -> Result<Infallible, Failure> {
@@ -31,7 +31,7 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
     rustix::process::umask(Mode::empty());
     groups::enter(&spec.limits.cgroups, *devices)?;
     let mounts = mounts::stage(request)?;
-    attach_traced(request)?;
+    attach_traced(request, &spec.root).map_err(failed(Phase::Root, "the layers that are observed"))?;
     let root = mount_root(request)?;
     {
         let points = find_points(request, root, &mounts)?;
@@ -70,13 +70,11 @@ fn mount_root(request: &Request) -> Result<OwnedFd, Failure> {
     overlay(request, None, &work)
 }
 
-/// Gives the traced layers a place: kernels before 6.15 take no lower directory from a mount that is nowhere.
-fn attach_traced(Request { spec, house, .. }: &Request) -> Result<(), Failure> {
-    let Some(index) = spec.root.traced else { return Ok(()) };
-    let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF);
-    mount
-        .and_then(|mount| system::attach_at(mount, CWD, &house.traced))
-        .map_err(failed(Phase::Root, "the layers that are observed"))
+/// Gives the traced layers of a tree a place: kernels before 6.15 take no lower directory from a mount that is nowhere.
+pub(super) fn attach_traced(Request { spec, house, .. }: &Request, tree: &Root) -> Result<(), Errno> {
+    let Some(index) = tree.traced else { return Ok(()) };
+    let mount = spec.files.get(index.0 as usize).ok_or(Errno::BADF)?;
+    system::attach_at(mount, CWD, &house.traced)
 }
 
 /// The mount points of `root`, or of a root that has them all in its place.

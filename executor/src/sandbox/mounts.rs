@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
+use super::child::attach_traced;
 use super::guard::Devices;
 use super::overlay::{Overlay, WorkDirectories};
 use super::points::{self, Point};
@@ -119,19 +120,25 @@ impl Stager<'_> {
     fn layers(&self, tree: &Root, selector: &str) -> Result<OwnedFd, Failure> {
         let in_it = |error| failed(Phase::Mount, format!("`{selector}` at {}", self.mount.destination))(error);
         let cut = |whole: &OwnedFd| points::open(whole, selector.trim_start_matches('/'), OFlags::empty());
-        if tree.lowers.is_empty() {
+        if tree.lowers.is_empty() && tree.traced.is_none() {
             // There is nothing to lay over.
             let whole = clone_tree(CWD, &tree.upper, false).map_err(in_it)?;
             return if is_whole(selector) { Ok(whole) } else { Err(in_it(Errno::NOENT)) };
         }
+        attach_traced(self.request, tree).map_err(in_it)?;
+        let traced = tree.traced.is_some().then_some(self.request.house.traced.as_path());
         let overlay = Overlay {
-            lowers: tree.lowers.iter().rev().map(|lower| lower.as_path()).collect(),
+            lowers: traced.into_iter().chain(tree.lowers.iter().rev().map(|lower| lower.as_path())).collect(),
             upper: &tree.upper,
             work: &WorkDirectories::below(&tree.work).overlay,
             user_attributes: self.request.house.user_namespace,
             devices: self.request.devices != Devices::Mounted,
         };
         let whole = overlay.mount(self.stage())?;
+        if let Some(traced) = traced {
+            // The overlay has it for itself now, and others want the place.
+            rustix::mount::unmount(traced, UnmountFlags::DETACH).map_err(in_it)?;
+        }
         let part = if is_whole(selector) {
             clone_tree(&whole, "", false)
         } else {

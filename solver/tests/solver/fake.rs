@@ -68,6 +68,11 @@ impl Build {
         self.exec("peek", name, inputs)
     }
 
+    /// The same, and of a context it sees no more than that bit, either.
+    pub(crate) fn glance(&mut self, name: &str, inputs: &[Handle]) -> Handle {
+        self.exec("glance", name, inputs)
+    }
+
     pub(crate) fn failing(&mut self, name: &str, inputs: &[Handle]) -> Handle {
         self.exec("failing", name, inputs)
     }
@@ -129,7 +134,7 @@ impl World {
 
     /// What a step can tell of its inputs.
     fn told(&self, exec: &Exec, inputs: &[Output]) -> String {
-        if exec.args[0] == "peek" {
+        if is_observed(exec) {
             return self.peeked(exec, inputs).to_string();
         }
         inputs.iter().map(|input| self.seen(input).to_string()).collect()
@@ -197,7 +202,7 @@ impl World {
             Operation::Source(Source::Image { digest, .. }) => format!("image {digest}"),
             Operation::Source(other) => unreachable!("no fake {other:?}"),
             Operation::Exec(exec) if exec.args[0] == "constant" => exec.args[1].clone(),
-            Operation::Exec(exec) if exec.args[0] == "peek" => {
+            Operation::Exec(exec) if is_observed(exec) => {
                 let layers = vec![Layer { diff_id: self.peeked(exec, inputs), origin: Origin::Built }];
                 let change = Change { base: is_tree(inputs.first()).then_some(0), layers };
                 return vec![change.apply(inputs).unwrap()];
@@ -214,14 +219,14 @@ impl World {
 
     /// The layer of a step that peeks.
     fn peeked(&self, exec: &Exec, inputs: &[Output]) -> Digest {
-        let locals: Vec<&Output> = inputs.iter().filter(|input| !is_tree(Some(input))).collect();
-        let locals: Vec<Digest> = locals.into_iter().map(|input| self.seen(input)).collect();
-        digest(&format!("{:?} {:?} {locals:?}", exec.args, self.bits(inputs)))
+        let whole = inputs.iter().filter(|input| !observes(exec, input));
+        let whole: Vec<Digest> = whole.map(|input| self.seen(input)).collect();
+        digest(&format!("{:?} {:?} {whole:?}", exec.args, self.bits(exec, inputs)))
     }
 
-    /// A bit of each input that is a tree.
-    fn bits(&self, inputs: &[Output]) -> Vec<u8> {
-        let bit = |input| if is_tree(Some(input)) { self.seen(input).as_bytes()[0] & 1 } else { 0 };
+    /// A bit of each input that is observed.
+    fn bits(&self, exec: &Exec, inputs: &[Output]) -> Vec<u8> {
+        let bit = |input| if observes(exec, input) { self.seen(input).as_bytes()[0] & 1 } else { 0 };
         inputs.iter().map(bit).collect()
     }
 
@@ -243,6 +248,16 @@ impl World {
     }
 }
 
+/// Whether a step looks at no more than bits of some inputs.
+fn is_observed(exec: &Exec) -> bool {
+    ["peek", "glance"].contains(&exec.args[0].as_str())
+}
+
+/// Whether a step looks at no more than a bit of this input.
+fn observes(exec: &Exec, input: &Output) -> bool {
+    is_observed(exec) && (is_tree(Some(input)) || exec.args[0] == "glance")
+}
+
 fn is_tree(output: Option<&Output>) -> bool {
     matches!(output, Some(Output::Layers(_)))
 }
@@ -253,12 +268,13 @@ impl Worker for World {
     }
 
     fn unobserved(&self, step: &Step, _: usize, output: &Output) -> Result<Option<Digest>, StepError> {
-        let peeks = matches!(&step.operation, Operation::Exec(exec) if exec.args[0] == "peek");
-        Ok((peeks && is_tree(Some(output))).then(|| digest("nothing")))
+        let is_observed = matches!(&step.operation, Operation::Exec(exec) if observes(exec, output));
+        Ok(is_observed.then(|| digest("nothing")))
     }
 
-    fn recheck(&self, _: &Step, inputs: &[Output], facts: &[u8], _: &Cancel) -> Result<Option<Mismatch>, StepError> {
-        let bits = self.bits(inputs);
+    fn recheck(&self, step: &Step, inputs: &[Output], facts: &[u8], _: &Cancel) -> Result<Option<Mismatch>, StepError> {
+        let Operation::Exec(exec) = &step.operation else { return Err(StepError::other("no command")) };
+        let bits = self.bits(exec, inputs);
         let mismatch = || Mismatch { subject: "bits".to_owned(), was: format!("{facts:?}"), is: format!("{bits:?}") };
         Ok((bits != facts).then(mismatch))
     }
@@ -267,7 +283,7 @@ impl Worker for World {
         if let Operation::Exec(exec) = &job.step.operation {
             self.ran.lock().unwrap().push(exec.args[1].clone());
             let told = (job.step.own_digest(), self.told(exec, job.inputs));
-            if !self.carried_out.lock().unwrap().insert(told) {
+            if !self.carried_out.lock().unwrap().insert(told) && job.step.metadata.ignore_cache.is_none() {
                 self.repeated.lock().unwrap().push(exec.args[1].clone());
             }
             match exec.args[0].as_str() {
@@ -278,12 +294,12 @@ impl Worker for World {
         }
         let outputs = self.result(job.step, job.inputs);
         let Operation::Exec(exec) = &job.step.operation else { return Ok(outputs.into()) };
-        if exec.args[0] != "peek" {
+        if !is_observed(exec) {
             return Ok(outputs.into());
         }
         let layers = vec![Layer { diff_id: self.peeked(exec, job.inputs), origin: Origin::Built }];
         let changes = vec![Change { base: is_tree(job.inputs.first()).then_some(0), layers }];
-        Ok(Made { outputs, observation: Some(Observation { facts: self.bits(job.inputs), changes }) })
+        Ok(Made { outputs, observation: Some(Observation { facts: self.bits(exec, job.inputs), changes }) })
     }
 }
 
