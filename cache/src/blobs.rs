@@ -35,9 +35,18 @@ pub struct BlobWriter {
     path: PathBuf,
     hasher: Hasher,
     size: u64,
+    is_fetched: bool,
 }
 
 impl BlobWriter {
+    /// The same, of bytes that come from elsewhere and can be fetched again. A prune spares them unless it is to take
+    /// all.
+    #[must_use]
+    pub fn fetched(mut self) -> Self {
+        self.is_fetched = true;
+        self
+    }
+
     /// How many bytes it has taken in.
     pub fn size(&self) -> u64 {
         self.size
@@ -68,10 +77,11 @@ impl BlobWriter {
             return gc::pardon_blob(transaction, &blob.digest);
         }
         std::fs::rename(&self.path, &blob.path).map_err(StoreError::io("create", &blob.path))?;
-        let insert = "INSERT OR REPLACE INTO blobs (digest, size, saved, boot) VALUES (?1, ?2, ?3, ?4)";
+        let insert = "INSERT OR REPLACE INTO blobs (digest, size, saved, boot, fetched) VALUES (?1, ?2, ?3, ?4, ?5)";
         let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
         let saved = database::to_nanos(SystemTime::now());
-        transaction.prepare_cached(insert)?.execute(params![blob.digest.as_bytes(), size, saved, self.store.boot])?;
+        let values = params![blob.digest.as_bytes(), size, saved, self.store.boot, self.is_fetched];
+        transaction.prepare_cached(insert)?.execute(values)?;
         Ok(())
     }
 }
@@ -160,7 +170,14 @@ impl Store {
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let path = self.inner().session()?.name("blob");
         let file = File::create_new(&path).map_err(StoreError::io("create", &path))?;
-        Ok(BlobWriter { store: Arc::clone(self.inner()), file, path, hasher: Hasher::new(), size: 0 })
+        Ok(BlobWriter {
+            store: Arc::clone(self.inner()),
+            file,
+            path,
+            hasher: Hasher::new(),
+            size: 0,
+            is_fetched: false,
+        })
     }
 
     /// Stores a small blob at once.
@@ -168,9 +185,22 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.put(bytes, false)
+    }
+
+    /// The same for one that comes from elsewhere, see [`BlobWriter::fetched`].
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn put_fetched_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.put(bytes, true)
+    }
+
+    fn put(&self, bytes: &[u8], is_fetched: bool) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if self.blob(&digest)?.is_none() {
             let mut writer = self.blob_writer()?;
+            writer.is_fetched = is_fetched;
             let written = writer.write_all(bytes);
             written.map_err(StoreError::io("write", &writer.path))?;
             writer.commit(Some((digest, bytes.len() as u64)))?;

@@ -114,6 +114,10 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE INDEX clamped_by_result ON clamped (result);
 ",
+    // Of what is there already nobody knows whether it was fetched; it goes only where all may.
+    "
+    ALTER TABLE blobs ADD COLUMN fetched INTEGER NOT NULL DEFAULT 1;
+",
 ];
 
 /// How long a statement waits for another process.

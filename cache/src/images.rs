@@ -191,7 +191,54 @@ pub(crate) fn drop_broken(transaction: &Transaction<'_>) -> Result<(), StoreErro
     Ok(())
 }
 
+/// The reference under which is remembered where a layer comes from. With its space it is none of a registry.
+fn origin_reference(diff_id: &Digest) -> String {
+    format!("layer {diff_id}")
+}
+
+/// The platform of such references: a layer is what it is on any.
+fn any_platform() -> Platform {
+    Platform { os: "any".to_owned(), architecture: "any".to_owned(), variant: None }
+}
+
+/// The blobs that say where layers come from.
+pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<Vec<(Digest, Digest)>> {
+    let mut query = connection.prepare("SELECT reference, manifest FROM image_references WHERE platform = ?1")?;
+    let rows = query.query_map([any_platform().to_string()], |row| {
+        let reference: String = row.get(0)?;
+        let diff_id = reference.strip_prefix("layer ").and_then(|diff_id| diff_id.parse().ok());
+        Ok(diff_id.zip(Some(database::digest(row, 1)?)))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
 impl Store {
+    /// Remembers where a layer comes from, in words that whoever fetches it understands. They stay for as long as an
+    /// image needs the layer.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn remember_origin(&self, diff_id: &Digest, origin: &[u8]) -> Result<(), StoreError> {
+        let blob = self.put_fetched_blob(origin)?;
+        self.remember_reference(&origin_reference(diff_id), &any_platform(), &blob)
+    }
+
+    /// Where a layer comes from, if that is known and took at most `limit` bytes to say.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or it is longer.
+    pub fn origin(&self, diff_id: &Digest, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.reference(&origin_reference(diff_id), &any_platform())? {
+            Some(blob) => self.read_blob(&blob, limit),
+            None => Ok(None),
+        }
+    }
+
+    /// The blobs that say where layers come from, by layer.
+    pub(crate) fn origins(&self) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        self.inner().database.read(origins)
+    }
+
     /// Gives an image a name (a normalised reference), taking it from another image if need be. One that has it
     /// already, and has had it for a few minutes at most, is left as it is.
     ///

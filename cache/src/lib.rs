@@ -52,7 +52,7 @@ pub use blobs::{Blob, BlobWriter};
 pub use check::{CheckReport, Depth, Leftover, Problem};
 pub use compress::{Compression, LayerBlob, decompress};
 pub use error::StoreError;
-pub use gc::{Held, Prune, Pruned, Usage, UsageKind};
+pub use gc::{Bounds, Filter, FilterError, Held, Policy, Prune, Pruned, Space, Usage, UsageKind};
 pub use images::{ImageIndex, ImageRecord, PlatformImage};
 pub use index::{Children, Device, Entries, Entry, EntryKind, Index, Timestamp, Xattrs, compare_paths};
 pub use layers::{LayerDraft, LayerReader, StoredLayer};

@@ -1,7 +1,7 @@
 //! Opening the store.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,6 +153,8 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
         let path = root.join(folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
     }
+    let gc = root.join("gc");
+    File::create(&gc).map_err(StoreError::io("create", &gc))?;
     let session = Session::begin(&root.join("tmp"))?;
     let part = session.name("oci-layout");
     std::fs::write(&part, "{\"imageLayoutVersion\":\"1.0.0\"}").map_err(StoreError::io("write", &part))?;

@@ -411,7 +411,7 @@ fn the_folder_is_an_oci_layout_for_its_owner_alone() {
     let _store = Store::open(&root, Whiteouts::Trusted).unwrap();
     assert_eq!(
         shell(&root, "ls -A"),
-        "blobs\ncontexts\ngenerations\nhistory\nkiln.db\nkiln.db-shm\nkiln.db-wal\nlayers\nmounts\noci-layout\ntmp\n"
+        "blobs\ncontexts\ngc\ngenerations\nhistory\nkiln.db\nkiln.db-shm\nkiln.db-wal\nlayers\nmounts\noci-layout\ntmp\n"
     );
     assert_eq!(shell(&root, "stat -c %a . layers tmp"), "700\n700\n700\n");
     assert_eq!(shell(&root, "cat oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}");

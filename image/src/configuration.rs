@@ -1,7 +1,8 @@
-//! `kiln.toml`: how registries are reached, how much history is kept and how names are looked up, with the keys of
-//! buildkitd.toml.
+//! `kiln.toml`: how registries are reached, how much history is kept, what is pruned, and how names are looked up, with
+//! the keys of buildkitd.toml.
 
 mod dns;
+mod gc;
 mod history;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use crate::registry::is_loopback;
 
 pub use dns::Dns;
+pub use gc::GcSettings;
 pub use history::HistorySettings;
 
 /// What `kiln.toml` says.
@@ -33,6 +35,10 @@ pub use history::HistorySettings;
 /// max-age = "48h"
 /// max-size = "1GiB"
 ///
+/// [gc]
+/// max-used-space = "50GB"
+/// min-free-space = "10%"
+///
 /// [dns]
 /// nameservers = ["192.0.2.53"]
 /// options = ["edns0"]
@@ -47,6 +53,12 @@ pub struct Configuration {
     /// How much of the history of builds is kept.
     #[serde(default)]
     pub history: HistorySettings,
+    /// When and what is pruned after builds.
+    #[serde(default)]
+    pub gc: GcSettings,
+    /// Where buildkitd.toml has the same.
+    #[serde(default)]
+    worker: gc::Workers,
     /// How commands look names up.
     #[serde(default)]
     pub dns: Dns,
@@ -95,9 +107,17 @@ impl Configuration {
     /// When it is not TOML, has a key that kiln does not know (the error names it), or a value that makes no
     /// sense.
     pub fn parse(text: &str) -> Result<Self, ConfigurationError> {
-        let configuration: Self = toml::from_str(text).map_err(|error| ConfigurationError(error.to_string()))?;
+        let mut configuration: Self = toml::from_str(text).map_err(|error| ConfigurationError(error.to_string()))?;
         for (host, settings) in &configuration.registry {
             check(host, settings).map_err(|reason| ConfigurationError(format!("registry.\"{host}\": {reason}")))?;
+        }
+        if let Some(gc) = configuration.worker.oci.take() {
+            if configuration.gc != GcSettings::default() {
+                return Err(ConfigurationError(
+                    "there are both `[gc]` and `[worker.oci]`: one of them is enough".into(),
+                ));
+            }
+            configuration.gc = gc;
         }
         configuration.dns.check().map_err(|reason| ConfigurationError(format!("dns: {reason}")))?;
         Ok(configuration)
@@ -170,7 +190,7 @@ mod tests {
     #[test]
     fn errors_name_the_key() {
         let cases = [
-            ("[worker.oci]\n", "worker"),
+            ("[worker.oci]\nsnapshotter = \"auto\"\n", "snapshotter"),
             ("[registry.\"a\"]\nmirror = []\n", "mirror"),
             ("[registry.\"a\"]\nhttp = 1\n", "http"),
             ("[[registry.\"a\".keypair]]\nkey = \"x\"\n", "cert"),

@@ -107,6 +107,11 @@ impl Environment {
         path.map_or(OsStr::new(""), |(_, value)| value)
     }
 
+    /// The configuration file that was asked for.
+    pub(crate) fn configuration_path(&self) -> Option<PathBuf> {
+        self.config.as_deref().and_then(|path| std::path::absolute(path).ok())
+    }
+
     /// Reads the configuration file: the one asked for, else the first that exists.
     pub(crate) fn configuration(&self) -> Result<Configuration, CliError> {
         let asked = self.config.iter().map(|path| (path, true));

@@ -76,6 +76,80 @@ fn a_running_build_keeps_what_it_uses() {
     world.build(&project).succeeds().cached("RUN --network=none cat /made /again /last");
 }
 
+#[test]
+fn filters_choose_what_is_shown_and_removed() {
+    let world = World::new();
+    let text = format!("{TEXT}RUN --network=none --mount=type=cache,id=of-tests,target=/c echo x > /c/x\n");
+    let project = world.project(&[("Dockerfile", &text)]);
+    world.build(&project).args(["-t", "app:1"]).succeeds();
+    let shown = |args: &[&str]| -> Vec<serde_json::Value> {
+        let outcome = world.kiln(["du", "--json"].iter().chain(args)).succeeds();
+        serde_json::from_slice(&outcome.stdout).unwrap()
+    };
+    let mounts = shown(&["--filter", "type=exec.cachemount"]);
+    assert_eq!((mounts.len(), &mounts[0]["description"]), (1, &"/of-tests".into()));
+    world.kiln(["du"]).succeeds().says_on_stdout("cache mount `/of-tests`");
+    assert!(shown(&["--filter", "shared"]).iter().all(|row| row["images"].as_array().unwrap().len() == 1));
+    assert!(shown(&["--filter", "private", "--filter", "type!=layer"]).len() < shown(&["--filter", "private"]).len());
+    world.kiln(["du", "--filter", "weather=fine"]).fails_with(2).says("no filter `weather=fine`");
+    // The bounds are about the cache and not about the image.
+    let prune = |args: &[&str]| world.kiln(["prune", "-f", "--all"].iter().chain(args)).succeeds().stdout_text();
+    for args in [["--max-used-space", "1GB"], ["--keep-storage", "1GB"], ["--min-free-space", "1"], ["--until", "1h"]] {
+        assert_eq!(prune(&args), "Total:   0B\n", "{args:?}");
+    }
+    let pruned = prune(&["--filter", "type=cachemount", "--filter", "description=/of-tests"]);
+    assert!(pruned.contains("cachemount") && !pruned.contains("layer"), "{pruned}");
+    assert!(prune(&[]).contains("layer"));
+    world.build(&project).args(["-t", "app:1"]).succeeds();
+    // An image that lost its name leaves a config that was made here, and not fetched.
+    world.build(&project).args(["-t", "app:1", "--label", "again=1"]).succeeds();
+    assert!(shown(&["--filter", "type=blob,private"]).iter().any(|row| row["fetched"] == false));
+    world.kiln(["prune", "-f"]).succeeds();
+    assert!(shown(&["--filter", "type=blob,private"]).iter().all(|row| row["fetched"] == true));
+}
+
+/// The rules of the configuration are applied after a build, by a process that nobody waits for.
+#[test]
+fn builds_prune_what_the_configuration_says() {
+    let world = World::new();
+    let registry = std::fs::read_to_string(world.path().join("kiln.toml")).unwrap();
+    let due = || {
+        let marker = std::fs::File::options().write(true).open(world.root().join("gc")).unwrap();
+        marker.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    let is_due = || {
+        let marker = std::fs::metadata(world.root().join("gc")).unwrap();
+        marker.modified().unwrap() == std::time::SystemTime::UNIX_EPOCH
+    };
+    let project = world.project(&[("Dockerfile", TEXT)]);
+    world.build(&project).args(["-t", "app:1"]).succeeds();
+    let spare = || {
+        let text = world.kiln(["du", "--json", "--filter", "type=layer,private"]).succeeds().stdout_text();
+        serde_json::from_str::<Vec<serde_json::Value>>(&text).unwrap().len()
+    };
+    assert_eq!(spare(), 1, "the layer of the first stage");
+    // Switched off, or with room enough, nothing goes.
+    due();
+    world.configure(&format!("{registry}\n[gc]\nenabled = false\n"));
+    world.build(&project).succeeds();
+    assert!(is_due());
+    world.configure(&format!("{registry}\n[gc]\nmax-used-space = \"100%\"\n"));
+    assert_eq!(world.kiln(["prune", "--gc"]).succeeds().stdout_text(), "Total:   0B\n");
+    assert_eq!(spare(), 1);
+    world.configure(&format!("{registry}\n[[worker.oci.gcpolicy]]\nfilters = [\"type==regular\"]\n"));
+    world.build(&project).args(["-t", "app:1"]).succeeds();
+    assert!(!is_due());
+    world.until("the layer is gone", || spare() == 0);
+    world.build(&project).args(["-t", "app:1"]).succeeds().all_cached();
+    // A failure is a note of the next build.
+    std::fs::write(world.root().join("gc"), "the disk is on fire").unwrap();
+    due();
+    world.build(&project).succeeds().says("warning: old things of the cache were not pruned: the disk is on fire");
+    world.until("it went well", || std::fs::metadata(world.root().join("gc")).unwrap().len() == 0);
+    world.configure(&format!("{registry}\n[[gc.policy]]\nfilters = [\"type==weather\"]\n"));
+    world.build(&project).fails().says("no type `weather`");
+}
+
 fn image_ids(world: &World) -> Vec<String> {
     let ids = world.kiln(["images", "-q", "--no-trunc"]).succeeds().stdout_text();
     ids.lines().map(str::to_owned).collect()

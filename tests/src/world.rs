@@ -141,6 +141,15 @@ impl World {
         self.image(project, &[]).tree()
     }
 
+    /// Waits until something holds that a process nobody waits for brings about.
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "still not: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// What the store holds, as far as a failed build must not change it: every path but the database's own
     /// files, the stat caches of contexts and the history of builds, and the images by name.
     pub fn store_listing(&self) -> Vec<String> {

@@ -2,13 +2,20 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `usage.rs` | all that is in the store, with sizes and holders |
+//! | `usage.rs` | all that is in the store, with sizes and holders; `contexts.rs` what is kept of sources |
+//! | `filter.rs` | what a prune is about |
+//! | `policy.rs` | how much may stay, and the rules of an automatic prune |
 //! | `prune.rs` | which of it goes, least recently used first |
+//! | `collect.rs` | the automatic prune |
 //! | `reap.rs` | removing what was condemned, once nobody can use it any more |
 //!
 //! See `generation.rs` for why something that a running build uses is never taken away.
 
+mod collect;
+mod contexts;
 mod disk;
+mod filter;
+mod policy;
 mod prune;
 mod reap;
 #[cfg(test)]
@@ -20,6 +27,8 @@ use rusqlite::Transaction;
 
 use crate::StoreError;
 
+pub use filter::{Filter, FilterError};
+pub use policy::{Bounds, Policy, Space};
 pub use prune::{Prune, Pruned};
 pub use usage::{Held, Usage, UsageKind};
 

@@ -8,7 +8,8 @@ use kiln_solver::{Digest, Layer};
 use rusqlite::{Transaction, params};
 use rustix::fs::FlockOperation;
 
-use super::{Usage, UsageKind};
+use super::policy::Disk;
+use super::{Bounds, Filter, Usage, UsageKind};
 use crate::generation::Generations;
 use crate::observations::RecordedChange;
 use crate::records::RecordedOutput;
@@ -17,16 +18,14 @@ use crate::{Store, StoreError, database, images, session};
 /// What a prune may take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
-    /// Also images that were fetched, where no image of this store needs them.
+    /// Also what was fetched of base images, where no image of this store needs it.
     pub all: bool,
     /// Only what was not used for so long.
     pub unused_for: Option<Duration>,
-    /// Only these kinds, where any are given.
-    pub kinds: Vec<UsageKind>,
-    /// Only what has these ids, or ids that begin so, where any are given.
-    pub ids: Vec<String>,
-    /// No more than it takes to bring the whole store down to so many bytes.
-    pub keep: Option<u64>,
+    /// Only what fits one of these, where there are any.
+    pub filters: Vec<Filter>,
+    /// No more than it takes to bring the cache (what images need does not count) within these.
+    pub bounds: Bounds,
     /// Say what would go, and take nothing.
     pub dry_run: bool,
 }
@@ -47,23 +46,45 @@ impl Store {
     /// # Errors
     /// When the store cannot be read or written. What was taken until then is gone.
     pub fn prune(&self, prune: &Prune) -> Result<Pruned, StoreError> {
-        let usage = self.usage()?;
-        let total: u64 = usage.iter().map(|usage| usage.size).sum();
-        let mut candidates: Vec<Usage> = usage.into_iter().filter(|usage| prune.may_take(usage)).collect();
+        self.prune_of(&mut self.usage()?, prune)
+    }
+
+    /// The same of what is known to be in the store; what was taken is removed from that.
+    pub(super) fn prune_of(&self, usage: &mut Vec<Usage>, prune: &Prune) -> Result<Pruned, StoreError> {
+        let used: u64 = usage.iter().filter(|usage| usage.is_reclaimable()).map(|usage| usage.size).sum();
+        // What is condemned is as good as free: it goes when the builds that run have ended.
+        let condemned: u64 = usage.iter().filter(|usage| usage.is_condemned()).map(|usage| usage.size).sum();
+        let mut disk = self.disk()?;
+        disk.free = disk.free.saturating_add(condemned);
+        let keep = prune.bounds.keep(used, disk);
+        let mut excess = used.saturating_sub(keep);
+        let mut candidates: Vec<Usage> = usage.iter().filter(|usage| prune.may_take(usage)).cloned().collect();
         candidates.sort_by_key(|usage| usage.used.or(usage.created));
-        let mut excess = prune.keep.map(|keep| total.saturating_sub(keep));
-        let wanted = candidates.into_iter().take_while(|usage| match &mut excess {
-            None => true,
-            Some(0) => false,
-            Some(excess) => {
-                *excess = excess.saturating_sub(usage.size);
-                true
-            }
+        let wanted = candidates.into_iter().take_while(|usage| {
+            let is_wanted = keep == 0 || excess > 0;
+            excess = excess.saturating_sub(usage.size);
+            is_wanted
         });
         let wanted: Vec<Usage> = wanted.collect();
         let taken = if prune.dry_run { wanted } else { self.take(wanted)? };
+        usage.retain(|usage| !taken.iter().any(|taken| taken.id == usage.id));
         let size = taken.iter().map(|usage| usage.size).sum();
         Ok(Pruned { taken, size })
+    }
+
+    /// The disk that the store lies on.
+    fn disk(&self) -> Result<Disk, StoreError> {
+        let disk = rustix::fs::statvfs(self.root()).map_err(StoreError::io("ask for the space of", self.root()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Disk { size: bytes(disk.f_blocks), free: bytes(disk.f_bavail) })
+    }
+
+    /// The size of the disk that the store lies on, in bytes.
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub fn disk_size(&self) -> Result<u64, StoreError> {
+        Ok(self.disk()?.size)
     }
 
     fn take(&self, wanted: Vec<Usage>) -> Result<Vec<Usage>, StoreError> {
@@ -82,6 +103,7 @@ impl Store {
         for usage in wanted {
             let is_gone = match usage.kind {
                 UsageKind::CacheMount => self.take_mount(&self.root().join(&usage.id))?,
+                UsageKind::Context | UsageKind::Git => self.take_context(&self.root().join(&usage.id))?,
                 _ => condemned.contains(&usage.id),
             };
             if is_gone {
@@ -197,19 +219,13 @@ impl Store {
 
 impl Prune {
     fn may_take(&self, usage: &Usage) -> bool {
-        let is_kind = self.kinds.is_empty() || self.kinds.contains(&usage.kind);
-        let is_id = self.ids.is_empty() || self.ids.iter().any(|id| names(usage, id));
+        let fits = self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(usage));
         let is_old = self.unused_for.is_none_or(|unused_for| {
             let age = usage.used.or(usage.created).and_then(|used| SystemTime::now().duration_since(used).ok());
             age.is_some_and(|age| age >= unused_for)
         });
-        usage.is_reclaimable() && (self.all || !usage.is_fetched) && is_kind && is_id && is_old
+        usage.is_reclaimable() && (self.all || !usage.is_fetched) && fits && is_old
     }
-}
-
-/// Whether an id, or the beginning of one, means this thing.
-fn names(usage: &Usage, id: &str) -> bool {
-    usage.id.starts_with(id) || usage.id.strip_prefix("sha256:").is_some_and(|hex| hex.starts_with(id))
 }
 
 /// The layers and blobs that images need.
@@ -220,7 +236,7 @@ fn held(transaction: &Transaction<'_>) -> Result<(HashSet<Digest>, HashSet<Diges
         images.iter().flat_map(|(_, image)| image.all_layers().map(|layer| layer.diff_id)).collect();
     let mut query = transaction.prepare("SELECT diff_id, digest FROM layer_blobs")?;
     let rows = query.query_map([], |row| Ok((database::digest(row, 0)?, database::digest(row, 1)?)))?;
-    for row in rows {
+    for row in rows.chain(images::origins(transaction)?.into_iter().map(Ok)) {
         let (diff_id, digest) = row?;
         if layers.contains(&diff_id) {
             blobs.insert(digest);

@@ -8,7 +8,7 @@ use kiln_solver::{
     Change, Digest, Exec, Key, Layer, Observation, Operation, Origin, Output, Platform, Record, Records as _, Step,
 };
 
-use super::{Held, Prune, UsageKind};
+use super::{Bounds, Filter, Held, Policy, Prune, Space, UsageKind};
 use crate::{Depth, ImageRecord, Store, StoredLayer, Whiteouts};
 
 fn open(root: &Path) -> Store {
@@ -45,6 +45,14 @@ fn tag(store: &Store, name: &str, layers: &[&StoredLayer]) {
 
 fn is_on_disk(store: &Store, layer: &StoredLayer) -> bool {
     store.root().join("layers").join(layer.diff_id().hex()).exists()
+}
+
+fn filters(text: &str) -> Vec<Filter> {
+    vec![Filter::parse(text).unwrap()]
+}
+
+fn at_most(bytes: u64) -> Bounds {
+    Bounds { max_used: Some(Space::Bytes(bytes)), ..Bounds::default() }
 }
 
 fn find(store: &Store, name: &str) -> bool {
@@ -187,7 +195,7 @@ fn a_layer_that_is_made_again_is_pardoned() {
     remember(&later, "again", &[&again]);
     drop((running, later));
     let store = open(root.path());
-    store.prune(&Prune { ids: vec!["none".into()], ..Prune::default() }).unwrap();
+    store.prune(&Prune { filters: filters("id=none"), ..Prune::default() }).unwrap();
     assert!(find(&store, "again") && is_on_disk(&store, &again));
 }
 
@@ -205,13 +213,13 @@ fn the_least_recently_used_go_first_and_no_more_than_need_be() {
             .unwrap();
     };
     [2, 1, 3].iter().zip(&layers).for_each(|(hours, layer)| used(layer, *hours));
-    let total: u64 = store.usage().unwrap().iter().map(|usage| usage.size).sum();
-    let pruned = store.prune(&Prune { keep: Some(total - 1), ..Prune::default() }).unwrap();
+    let used: u64 = store.usage().unwrap().iter().filter(|usage| usage.is_cache()).map(|usage| usage.size).sum();
+    let pruned = store.prune(&Prune { bounds: at_most(used - 1), ..Prune::default() }).unwrap();
     assert_eq!(
         pruned.taken.iter().map(|usage| usage.id.clone()).collect::<Vec<_>>(),
         [layers[1].diff_id().to_string()]
     );
-    assert_eq!(store.prune(&Prune { keep: Some(total), ..Prune::default() }).unwrap().taken, []);
+    assert_eq!(store.prune(&Prune { bounds: at_most(used), ..Prune::default() }).unwrap().taken, []);
 
     // Looking at a layer is using it.
     let store = open(root.path());
@@ -238,11 +246,13 @@ fn cache_mounts_go_unless_somebody_has_them() {
     std::fs::write(root.path().join("mounts/aa/lock"), "").unwrap();
     let user = std::fs::File::open(copies[1].join("lock")).unwrap();
     rustix::fs::flock(&user, rustix::fs::FlockOperation::LockShared).unwrap();
-    let pruned = store.prune(&Prune { kinds: vec![UsageKind::CacheMount], ..Prune::default() }).unwrap();
+    let pruned = store.prune(&Prune { filters: filters("type=cachemount"), ..Prune::default() }).unwrap();
     assert_eq!(pruned.taken.iter().map(|usage| usage.id.as_str()).collect::<Vec<_>>(), ["mounts/aa/0"]);
     assert!(!copies[0].exists() && copies[1].join("data/x").exists());
 }
 
+/// Layers, observations, blobs, cache mounts, contexts, repositories, the history and what is being made: all of it
+/// counts, and all of it once.
 #[test]
 fn the_figures_are_those_of_du() {
     let root = tempfile::tempdir().unwrap();
@@ -252,8 +262,128 @@ fn the_figures_are_those_of_du() {
         remember(&store, &number.to_string(), &[&layer]);
         store.put_blob(number.to_string().repeat(20_000).as_bytes()).unwrap();
     }
-    let total: u64 = store.usage().unwrap().iter().map(|usage| usage.size).sum();
+    let digest = |name: &str| Digest::of(name.as_bytes()).hex();
+    let write = |path: &str, size: usize| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, vec![b'x'; size]).unwrap();
+    };
+    for (path, size) in [("id", 9), ("lock", 0), ("0/lock", 0), ("0/data/deep/file", 200_000)] {
+        write(&format!("mounts/aa/{path}"), size);
+    }
+    write(&format!("contexts/{}", digest("stat cache")), 300_000);
+    write(&format!("contexts/git/{}.git/objects/pack/1", digest("remote")), 400_000);
+    write(&format!("contexts/git/{}.lock", digest("remote")), 0);
+    for number in 0..50 {
+        write(&format!("contexts/http/{}", digest(&number.to_string())), 100);
+    }
+    let command = crate::history::BuildCommand::default();
+    let mut build = store.record_build(SystemTime::now(), &command).unwrap();
+    build.output(Duration::ZERO, 0, kiln_solver::LogStream::Stdout, &vec![b'x'; 100_000]);
+    let draft = store.begin_layer().unwrap();
+    std::fs::write(draft.files().join("half"), vec![b'x'; 500_000]).unwrap();
+    let usage = store.usage().unwrap();
+    let total: u64 = usage.iter().map(|usage| usage.size).sum();
     let du = std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(root.path()).output().unwrap();
     let du: u64 = String::from_utf8(du.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-    assert!(total.abs_diff(du) * 100 <= du, "{total} and {du}");
+    assert!(total.abs_diff(du) * 100 <= du, "{total} and {du}: {usage:#?}");
+    let kinds: std::collections::BTreeSet<_> = usage.iter().map(|usage| usage.kind.name()).collect();
+    let all = ["blob", "cachemount", "context", "database", "git", "history", "layer", "temporary"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn what_is_kept_of_sources_goes_unless_somebody_has_it() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let made = layer(&store, "of a commit");
+    let name = |name: &str| root.path().join("contexts").join(name.replace('#', &Digest::of(b"").hex()));
+    for folder in ["git/#.git", "git/1.git", "http"] {
+        std::fs::create_dir_all(name(folder)).unwrap();
+    }
+    std::fs::write(name("#"), "stat cache").unwrap();
+    std::fs::write(name("git/#"), format!("{}\nend\n", made.diff_id())).unwrap();
+    std::fs::write(name("http/#"), format!("{}\nend\n", Digest::of(b"gone"))).unwrap();
+    for lock in ["git/#.lock", "git/1.lock"] {
+        std::fs::write(name(lock), "").unwrap();
+    }
+    let user = std::fs::File::open(name("git/#.lock")).unwrap();
+    rustix::fs::flock(&user, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let everything = Policy { filters: filters("type=context,type=git"), ..Policy::default() };
+    let taken = store.collect(&[everything]).unwrap().taken;
+    let kinds: Vec<_> = taken.iter().map(|usage| usage.kind).collect();
+    assert!(kinds.len() == 2 && kinds.contains(&UsageKind::Context) && kinds.contains(&UsageKind::Git), "{taken:?}");
+    assert!(!name("#").exists() && !name("git/1.git").exists());
+    assert!(name("git/#.git").exists(), "somebody uses it");
+    assert!(name("git/#").exists(), "its layer is here");
+    assert!(!name("http/#").exists(), "its layer is gone");
+}
+
+/// What a prune must not take from an image is also where its base's layers can be had, should they not be here.
+#[test]
+fn where_layers_come_from_is_known_for_as_long_as_an_image_needs_them() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let kept = layer(&store, "kept");
+    let absent = Digest::of(b"a layer that was never fetched");
+    store.remember_origin(&absent, b"a registry").unwrap();
+    store.remember_origin(&Digest::of(b"another"), b"another registry").unwrap();
+    let id = store.put_blob(b"config").unwrap();
+    let layers = vec![Layer { diff_id: absent, origin: Origin::Image }, built(&kept)];
+    let platform = Platform::new("linux", "amd64", None);
+    store.tag("app", &ImageRecord::new(id, layers, platform, SystemTime::UNIX_EPOCH)).unwrap();
+    assert_eq!(store.prune(&Prune::default()).unwrap().taken, []);
+    assert_eq!(store.prune(&Prune { all: true, ..Prune::default() }).unwrap().taken.len(), 1);
+    assert_eq!(store.origin(&absent, 100).unwrap().as_deref(), Some(&b"a registry"[..]));
+    assert_eq!(store.origin(&Digest::of(b"another"), 100).unwrap(), None);
+}
+
+/// The config of an image that lost its name was made here: it goes without `all`.
+#[test]
+fn configs_that_no_image_has_any_more_were_not_fetched() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    tag(&store, "app", &[]);
+    store.put_fetched_blob(b"the manifest of a base image").unwrap();
+    assert_eq!(store.prune(&Prune::default()).unwrap().taken, []);
+    store.untag("app").unwrap();
+    let taken = store.prune(&Prune::default()).unwrap().taken;
+    let ids: Vec<_> = taken.iter().map(|usage| usage.id.clone()).collect();
+    assert_eq!(ids, [Digest::of(b"app").to_string()]);
+}
+
+#[test]
+fn rules_are_applied_one_after_the_other_and_only_when_due() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let kept = layer(&store, "in an image");
+    tag(&store, "app", &[&kept]);
+    let (one, two) = (layer(&store, "one"), layer(&store, "two"));
+    let none = Policy { keep_duration: Some(Duration::from_secs(3600)), ..Policy::default() };
+    assert_eq!(store.collect(std::slice::from_ref(&none)).unwrap().taken, [], "all of it is young");
+    let used: u64 = store.usage().unwrap().iter().filter(|usage| usage.is_cache()).map(|usage| usage.size).sum();
+    let smaller = Policy { bounds: at_most(used - 1), ..Policy::default() };
+    assert_eq!(
+        store.collect(&[none, smaller.clone(), smaller]).unwrap().taken.len(),
+        1,
+        "the second rule sees the first"
+    );
+    assert!(is_on_disk(&store, &one) != is_on_disk(&store, &two) && is_on_disk(&store, &kept));
+
+    let marker = root.path().join("gc");
+    std::fs::remove_file(&marker).unwrap();
+    assert!(!store.collection_is_due(), "a new store");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&marker).unwrap().set_modified(old).unwrap();
+    assert!(store.collection_is_due() && !store.collection_is_due());
+    let other = std::fs::File::open(&marker).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(store.collect(&[Policy::default()]).unwrap().taken, [], "somebody else is at it");
+    drop(other);
+    assert_eq!(store.collect(&[Policy::default()]).unwrap().taken.len(), 1);
+    assert_eq!(store.collection_failure(), None);
+    store.note_collection(Some("the disk is on fire")).unwrap();
+    assert_eq!(store.collection_failure().as_deref(), Some("the disk is on fire"));
+    store.note_collection(None).unwrap();
+    assert_eq!(store.collection_failure(), None);
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use kiln_solver::{Digest, Layer};
 use rusqlite::params;
+use rustix::fs::FlockOperation;
 
 use super::disk;
 use crate::observations::RecordedChange;
@@ -19,6 +20,8 @@ pub struct Usage {
     pub kind: UsageKind,
     /// A digest, or the name of a folder or file below the store's own.
     pub id: String,
+    /// What it is called besides: the id of a cache mount.
+    pub description: String,
     /// What it takes of the disk, in bytes.
     pub size: u64,
     /// When it was made, where that is known.
@@ -40,13 +43,15 @@ pub enum UsageKind {
     Blob,
     /// A copy of a cache mount.
     CacheMount,
-    /// What is remembered of build contexts, and git repositories that were fetched.
+    /// What is remembered of the files of a build context.
     Context,
+    /// A git repository that was fetched.
+    Git,
     /// The history of builds.
     History,
     /// What is being made at the moment.
     Temporary,
-    /// The database and the like.
+    /// The database, and the little files that keep order.
     Database,
 }
 
@@ -57,7 +62,7 @@ pub enum Held {
     Image(String),
     /// What is remembered of this step: with it the step is cached.
     Step(String),
-    /// A build that was running when the thing was pruned.
+    /// A build that runs: it has a cache mount, or was there when the thing was pruned.
     Build,
 }
 
@@ -69,6 +74,7 @@ impl UsageKind {
             Self::Blob => "blob",
             Self::CacheMount => "cachemount",
             Self::Context => "context",
+            Self::Git => "git",
             Self::History => "history",
             Self::Temporary => "temporary",
             Self::Database => "database",
@@ -77,8 +83,9 @@ impl UsageKind {
 }
 
 impl Usage {
-    fn of_files(kind: UsageKind, id: String, size: u64) -> Self {
-        Self { kind, id, size, created: None, used: None, held: Vec::new(), is_fetched: false }
+    pub(super) fn of_files(kind: UsageKind, id: String, size: u64) -> Self {
+        let description = String::new();
+        Self { kind, id, description, size, created: None, used: None, held: Vec::new(), is_fetched: false }
     }
 
     /// Whether an image needs it.
@@ -88,8 +95,18 @@ impl Usage {
 
     /// Whether a prune could take it away now.
     pub fn is_reclaimable(&self) -> bool {
-        let kind = matches!(self.kind, UsageKind::Layer | UsageKind::Blob | UsageKind::CacheMount);
-        kind && !self.is_in_image() && !self.held.contains(&Held::Build)
+        self.is_cache() && !self.held.contains(&Held::Build)
+    }
+
+    /// Whether it is there to make builds faster and nothing else: no image needs it.
+    pub fn is_cache(&self) -> bool {
+        use UsageKind::{Blob, CacheMount, Context, Git, Layer};
+        matches!(self.kind, Layer | Blob | CacheMount | Context | Git) && !self.is_in_image()
+    }
+
+    /// Whether it was pruned, and goes as soon as the builds that run have ended.
+    pub(super) fn is_condemned(&self) -> bool {
+        matches!(self.kind, UsageKind::Layer | UsageKind::Blob) && self.held.contains(&Held::Build)
     }
 }
 
@@ -120,9 +137,9 @@ impl Store {
         let mut all = self.layers_usage(&holders)?;
         all.extend(self.blobs_usage(&holders)?);
         all.extend(self.mounts_usage()?);
+        all.extend(self.contexts_usage()?);
         let root = self.root();
         for (kind, name) in [
-            (UsageKind::Context, "contexts"),
             (UsageKind::History, "history"),
             (UsageKind::Temporary, "tmp"),
             (UsageKind::Database, "kiln.db"),
@@ -135,15 +152,15 @@ impl Store {
                 all.push(Usage::of_files(kind, name.to_owned(), size));
             }
         }
-        all.push(Usage::of_files(UsageKind::Database, "folders".to_owned(), self.folders()?));
+        all.push(Usage::of_files(UsageKind::Database, "folders".to_owned(), self.own_folders()?));
         all.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
         Ok(all)
     }
 
     /// What the folders themselves take, and the little files that keep order in them.
-    fn folders(&self) -> Result<u64, StoreError> {
+    fn own_folders(&self) -> Result<u64, StoreError> {
         let root = self.root();
-        let mut paths: Vec<PathBuf> = ["", "oci-layout", "blobs", "blobs/sha256", "layers", "mounts"]
+        let mut paths: Vec<PathBuf> = ["", "gc", "oci-layout", "blobs", "blobs/sha256", "layers", "mounts"]
             .iter()
             .map(|name| root.join(name))
             .collect();
@@ -178,10 +195,7 @@ impl Store {
     }
 
     fn blobs_usage(&self, holders: &Holders) -> Result<Vec<Usage>, StoreError> {
-        let rows = self.rows(
-            "SELECT digest, saved, NULL, NULL, condemned, digest NOT IN (SELECT digest FROM layer_blobs
-                JOIN layers USING (diff_id) WHERE imported = 0) FROM blobs",
-        )?;
+        let rows = self.rows("SELECT digest, saved, NULL, NULL, condemned, fetched FROM blobs")?;
         let paths: Vec<PathBuf> =
             rows.iter().map(|row| self.root().join("blobs/sha256").join(row.digest.hex())).collect();
         let sizes = disk::taken_each(&paths).map_err(StoreError::io("read", self.root()))?;
@@ -196,7 +210,8 @@ impl Store {
         };
         let id = row.digest.to_string();
         let used = Some(row.used.unwrap_or(row.saved));
-        Usage { kind, id, size, created: Some(row.saved), used, held, is_fetched: row.is_fetched }
+        let description = String::new();
+        Usage { kind, id, description, size, created: Some(row.saved), used, held, is_fetched: row.is_fetched }
     }
 
     fn rows(&self, query: &str) -> Result<Vec<Row>, StoreError> {
@@ -224,7 +239,10 @@ impl Store {
             let size = disk::taken(&copy).map_err(io())?;
             let used = std::fs::metadata(copy.join("lock")).and_then(|lock| lock.modified()).ok();
             let id = copy.strip_prefix(self.root()).unwrap_or(&copy).display().to_string();
-            all.push(Usage { used, ..Usage::of_files(UsageKind::CacheMount, id, size) });
+            let name = copy.parent().map(|cache| std::fs::read(cache.join("id")).unwrap_or_default());
+            let description = String::from_utf8_lossy(&name.unwrap_or_default()).into_owned();
+            let held = if is_locked(&copy.join("lock")) { vec![Held::Build] } else { Vec::new() };
+            all.push(Usage { used, description, held, ..Usage::of_files(UsageKind::CacheMount, id, size) });
         }
         Ok(all)
     }
@@ -251,6 +269,13 @@ impl Store {
         }
         for (diff_id, held) in layers {
             holders.layers.insert(diff_id, held.into_iter().collect());
+        }
+        // Whoever exports an image may have to fetch a layer of its base first, and so has to know from where.
+        for (diff_id, blob) in self.origins()? {
+            if let Some(held) = holders.layers.get(&diff_id) {
+                let images = held.iter().filter(|held| matches!(held, Held::Image(_)));
+                holders.blobs.entry(blob).or_default().extend(images.cloned());
+            }
         }
         for (diff_id, blob) in self.all_layer_blobs()? {
             if let Some(held) = holders.layers.get(&diff_id) {
@@ -290,6 +315,12 @@ impl Store {
     }
 }
 
+/// Whether somebody has locked a file. What cannot be told is settled when it is to be taken.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    matches!(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+}
+
 /// The folders of the copies of all cache mounts.
 pub(super) fn copies(mounts: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut copies = Vec::new();
@@ -299,7 +330,7 @@ pub(super) fn copies(mounts: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(copies)
 }
 
-fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(super) fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let io = || StoreError::io("read", path);
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -38,12 +38,12 @@ const SIZES: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
 ];
 
-fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let seconds = amount(deserializer, &AGES, "a number of seconds, or a text such as `90s`, `48h` or `7d`")?;
     Ok(Some(Duration::from_secs(seconds)))
 }
 
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     amount(deserializer, &SIZES, "a number of bytes, or a text such as `500MB` or `1GiB`").map(Some)
 }
 

@@ -169,7 +169,7 @@ impl Images {
 
     fn intake(&self, blob: &Descriptor, incoming: Incoming, cancel: &Cancel) -> Result<Shared, ImageError> {
         let Incoming { bytes, failure, source } = incoming;
-        let writer = self.store().blob_writer()?;
+        let writer = self.store().blob_writer()?.fetched();
         Ok(Shared::new(Intake::new(bytes, writer, blob, source, failure, cancel.clone())))
     }
 

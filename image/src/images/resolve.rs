@@ -172,7 +172,7 @@ impl Images {
         let mut media_type = media_type.to_owned();
         for _ in 0..DEEPEST_INDEX {
             let document = documents::read_document(&bytes, &media_type, &name)?;
-            let digest = self.store().put_blob(&bytes)?;
+            let digest = self.store().put_fetched_blob(&bytes)?;
             match document {
                 Document::Manifest(manifest) => return self.finish(provider, &manifest, digest),
                 Document::Index(Index { manifests, .. }) => {
@@ -198,7 +198,7 @@ impl Images {
         };
         let image = documents::read_config(&config, &name)?;
         let layers = documents::layers(manifest, &image, &name)?;
-        self.store().put_blob(&config)?;
+        self.store().put_fetched_blob(&config)?;
         self.sources.note(&provider.source(), manifest, &layers);
         self.sources.keep(self.store(), &layers)?;
         Ok(Resolved { reference: name, digest, image, layers })

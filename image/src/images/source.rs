@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use kiln_cache::Store;
-use kiln_solver::{Digest, Layer, Platform};
+use kiln_solver::{Digest, Layer};
 use serde::{Deserialize, Serialize};
 
 use crate::ImageError;
@@ -65,8 +65,7 @@ impl Sources {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&layer.diff_id).cloned();
             // A layout whose path is not UTF-8 cannot be written down; it is known to this process alone.
             if let Some(bytes) = known.and_then(|source| serde_json::to_vec(&source).ok()) {
-                let digest = store.put_blob(&bytes)?;
-                store.remember_reference(&name(&layer.diff_id), &anything(), &digest)?;
+                store.remember_origin(&layer.diff_id, &bytes)?;
             }
         }
         Ok(())
@@ -78,20 +77,7 @@ impl Sources {
         if known.is_some() {
             return Ok(known);
         }
-        let Some(digest) = store.reference(&name(&layer.diff_id), &anything())? else {
-            return Ok(None);
-        };
-        let bytes = store.read_blob(&digest, LONGEST)?;
+        let bytes = store.origin(&layer.diff_id, LONGEST)?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
-}
-
-/// A name with a space in it, which no reference has.
-fn name(diff_id: &Digest) -> String {
-    format!("layer {diff_id}")
-}
-
-/// A layer is what it is on any platform.
-fn anything() -> Platform {
-    Platform { os: "any".to_owned(), architecture: "any".to_owned(), variant: None }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kiln_cache::{Held, Usage, UsageKind};
+use kiln_cache::{Filter, Held, Usage, UsageKind};
 use serde::Serialize;
 
 use crate::environment::Environment;
@@ -13,12 +13,17 @@ use crate::{human, terminal};
 
 /// Show what the store takes of the disk
 ///
-/// Each layer, blob and cache mount with its size and who needs it. RECLAIMABLE is what `kiln prune --all` would take.
+/// Each layer, blob, cache mount and so on with its size and who needs it. RECLAIMABLE is what `kiln prune --all` would
+/// take.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Show whole IDs, and every step that needs a layer
     #[arg(long, short = 'v')]
     verbose: bool,
+
+    /// Only what this says, as with `kiln prune`: `type=layer`, `id=ID`, `shared`, …; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 
     /// Print JSON: an object for each thing, in an array
     #[arg(long)]
@@ -29,8 +34,12 @@ pub(super) struct Args {
 struct Row<'a> {
     kind: &'static str,
     id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
     size: u64,
     reclaimable: bool,
+    fetched: bool,
+    in_use: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used: Option<String>,
     images: Vec<&'a str>,
@@ -40,7 +49,10 @@ struct Row<'a> {
 /// Prints it.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
     let store = Session::open(environment)?.store;
-    let usage = store.usage().map_err(|error| store_error(&error))?;
+    let mut filters = args.filter.iter().map(|text| super::prune::parse_filter(text));
+    let filter = filters.try_fold(Filter::default(), |all, filter| filter.map(|filter| all.and(filter)))?;
+    let mut usage = store.usage().map_err(|error| store_error(&error))?;
+    usage.retain(|usage| filter.matches(usage));
     if args.json {
         return terminal::print(&json(&usage)?);
     }
@@ -58,8 +70,15 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let rows: Vec<Vec<String>> = usage.iter().map(row).collect();
     let mut text = human::table(&["ID", "TYPE", "SIZE", "RECLAIMABLE", "LAST USED", "NEEDED BY"], &rows);
     let sum = |usage: &mut dyn Iterator<Item = &Usage>| human::size(usage.map(|usage| usage.size).sum());
-    let reclaimable = sum(&mut usage.iter().filter(|usage| usage.is_reclaimable()));
-    text.push_str(&format!("\nReclaimable:   {reclaimable}\nTotal:         {}\n", sum(&mut usage.iter())));
+    for (label, size) in [
+        ("In images", sum(&mut usage.iter().filter(|usage| usage.is_in_image()))),
+        ("Cache", sum(&mut usage.iter().filter(|usage| usage.is_cache()))),
+        ("Reclaimable", sum(&mut usage.iter().filter(|usage| usage.is_reclaimable()))),
+        ("Total", sum(&mut usage.iter())),
+    ] {
+        let gap = if label == "In images" { "\n" } else { "" };
+        text.push_str(&format!("{gap}{:<15}{size}\n", format!("{label}:")));
+    }
     terminal::print(&text)
 }
 
@@ -85,6 +104,7 @@ fn reason(usage: &Usage, whole: bool) -> String {
     if usage.held.is_empty() {
         return match usage.kind {
             UsageKind::Layer | UsageKind::Blob if usage.is_fetched => "fetched with a base image".to_owned(),
+            UsageKind::CacheMount => format!("cache mount `{}`", crate::progress::clean(&usage.description)),
             _ => String::new(),
         };
     }
@@ -110,8 +130,11 @@ fn json(usage: &[Usage]) -> Result<String, CliError> {
         Row {
             kind: usage.kind.name(),
             id: &usage.id,
+            description: &usage.description,
             size: usage.size,
             reclaimable: usage.is_reclaimable(),
+            fetched: usage.is_fetched,
+            in_use: usage.held.contains(&Held::Build),
             last_used: usage.used.map(kiln_image::spec::format_time),
             images: images.collect(),
             steps: steps.collect(),

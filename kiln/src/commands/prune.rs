@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
-use kiln_cache::{Prune, UsageKind};
+use kiln_cache::{Bounds, Filter, Prune, Pruned, Space, Store};
 
 use super::du;
 use crate::environment::Environment;
@@ -14,7 +14,7 @@ use crate::{human, terminal};
 /// Remove what the cache keeps and no image needs
 ///
 /// Images stay whole, and so does everything that a running build uses: it goes when that build has ended and the next
-/// prune comes.
+/// prune comes. Bounds are about the cache: what images need does not count.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Also base images that were fetched, where no image of this store needs them
@@ -29,17 +29,30 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION")]
     until: Option<String>,
 
-    /// Only what this says: `until=24h`, `type=layer|blob|cachemount` or `id=ID`; may be repeated
+    /// Only what this says: `until=24h`, `type=layer|blob|cachemount|context|git`, `id=ID`, `description=STEP`, `shared`,
+    /// `private`, `mutable`, `immutable`, `inuse`, and with `!=` what it does not say; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 
-    /// Remove no more than it takes for the store to be so small, such as `10GB`, the least recently used first
+    /// Leave so much of the cache, such as `10GB`: the least recently used goes first
     #[arg(long, visible_alias = "keep-storage", value_name = "SIZE")]
+    reserved_space: Option<String>,
+
+    /// Remove no more than it takes for the cache to be so small
+    #[arg(long, value_name = "SIZE")]
     max_used_space: Option<String>,
 
     /// Remove no more than it takes for the disk to have so much free
     #[arg(long, value_name = "SIZE")]
     min_free_space: Option<String>,
+
+    /// Remove what the rules of the configuration (`[gc]`) say, as happens by itself after builds
+    #[arg(long, conflicts_with_all = ["all", "until", "filter", "reserved_space", "max_used_space", "min_free_space", "dry_run"])]
+    gc: bool,
+
+    /// Give way to others, and tell the next build of a failure
+    #[arg(long, hide = true, requires = "gc")]
+    background: bool,
 
     /// Show what would be removed
     #[arg(long)]
@@ -52,16 +65,40 @@ pub(super) struct Args {
 
 /// Removes it.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    let mut prune = wanted(args)?;
+    if args.gc {
+        return collect(args, environment);
+    }
+    let prune = wanted(args)?;
     if !args.dry_run && !args.force && !confirmed(args)? {
         return Ok(());
     }
     let store = Session::open(environment)?.store;
-    if let Some(free) = args.min_free_space.as_deref().map(|text| size("min-free-space", text)).transpose()? {
-        let keep = keep_for_free_space(&store, free)?;
-        prune.keep = Some(prune.keep.map_or(keep, |other| other.min(keep)));
-    }
     let pruned = store.prune(&prune).map_err(|error| store_error(&error))?;
+    print(&pruned, args)
+}
+
+/// Does what the configuration says.
+fn collect(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    if args.background {
+        // Only a kindness.
+        let _ = rustix::process::nice(10);
+    }
+    let store = Session::open(environment)?.store;
+    let collected = apply_rules(&store, environment);
+    if args.background {
+        let failure = collected.as_ref().err().map(ToString::to_string);
+        store.note_collection(failure.as_deref()).map_err(|error| store_error(&error))?;
+    }
+    print(&collected?, args)
+}
+
+fn apply_rules(store: &Store, environment: &Environment) -> Result<Pruned, CliError> {
+    let configuration = environment.configuration()?;
+    let disk_size = store.disk_size().map_err(|error| store_error(&error))?;
+    store.collect(&configuration.gc.policies(disk_size)).map_err(|error| store_error(&error))
+}
+
+fn print(pruned: &Pruned, args: &Args) -> Result<(), CliError> {
     let rows: Vec<Vec<String>> = pruned
         .taken
         .iter()
@@ -73,37 +110,32 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
 }
 
 fn wanted(args: &Args) -> Result<Prune, CliError> {
-    let mut prune = Prune {
-        all: args.all,
-        unused_for: args.until.as_deref().map(|text| duration("--until", text)).transpose()?,
-        kinds: Vec::new(),
-        ids: Vec::new(),
-        keep: args.max_used_space.as_deref().map(|text| size("max-used-space", text)).transpose()?,
-        dry_run: args.dry_run,
-    };
-    for filter in &args.filter {
-        match filter.split_once('=') {
-            Some(("until", value)) => prune.unused_for = Some(duration("--filter until", value)?),
-            Some(("type", value)) => prune.kinds.push(kind(value)?),
-            Some(("id", value)) => prune.ids.push(value.to_owned()),
-            _ => {
-                return Err(CliError::usage(format!("`--filter {filter}`: there is no such filter"))
-                    .hint("there are `until=DURATION`, `type=layer|blob|cachemount` and `id=ID`"));
-            }
+    let space =
+        |flag: &str, text: &Option<String>| text.as_deref().map(|text| size(flag, text).map(Space::Bytes)).transpose();
+    let mut unused_for = args.until.as_deref().map(|text| duration("--until", text)).transpose()?;
+    let mut filter = Filter::default();
+    for text in &args.filter {
+        match text.split_once('=') {
+            Some(("until" | "unused-for", value)) => unused_for = Some(duration("--filter until", value)?),
+            _ => filter = filter.and(parse_filter(text)?),
         }
     }
-    Ok(prune)
+    Ok(Prune {
+        all: args.all,
+        unused_for,
+        filters: vec![filter],
+        bounds: Bounds {
+            reserved: space("reserved-space", &args.reserved_space)?,
+            max_used: space("max-used-space", &args.max_used_space)?,
+            min_free: space("min-free-space", &args.min_free_space)?,
+        },
+        dry_run: args.dry_run,
+    })
 }
 
-/// BuildKit's names of the kinds are understood, too.
-fn kind(name: &str) -> Result<UsageKind, CliError> {
-    match name {
-        "layer" | "regular" => Ok(UsageKind::Layer),
-        "blob" => Ok(UsageKind::Blob),
-        "cachemount" | "exec.cachemount" => Ok(UsageKind::CacheMount),
-        other => Err(CliError::usage(format!("`--filter type={other}`: there is no such type"))
-            .hint("there are `layer`, `blob` and `cachemount`")),
-    }
+/// The value of a flag `--filter`.
+pub(super) fn parse_filter(text: &str) -> Result<Filter, CliError> {
+    Filter::parse(text).map_err(|error| CliError::usage(format!("`--filter {text}`: {error}")))
 }
 
 fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
@@ -115,16 +147,6 @@ fn duration(flag: &str, text: &str) -> Result<Duration, CliError> {
 fn size(flag: &str, text: &str) -> Result<u64, CliError> {
     let wrong = || CliError::usage(format!("`--{flag} {text}` is no size")).hint("write it as in `500MB` or `10GB`");
     kiln_frontend::parse_bytes(text).ok_or_else(wrong)
-}
-
-/// How large the store may be for the disk to have so much free.
-fn keep_for_free_space(store: &kiln_cache::Store, wanted: u64) -> Result<u64, CliError> {
-    let failed = |error| crate::error::io("ask for the free space of", store.root(), &std::io::Error::from(error));
-    let disk = rustix::fs::statvfs(store.root()).map_err(failed)?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let usage = store.usage().map_err(|error| store_error(&error))?;
-    let total: u64 = usage.iter().map(|usage| usage.size).sum();
-    Ok(total.saturating_sub(wanted.saturating_sub(free)))
 }
 
 /// Asks, as `docker builder prune` does.

@@ -2,13 +2,15 @@
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
 //! contexts from elsewhere, [`explain`] why steps ran, [`network`] how commands reach others, [`glue`] what the crates
-//! need of each other, [`export`] the end, [`call`] what is told instead of building, [`enter`] shells in what a build
+//! need of each other, [`export`] the end, [`collect`] pruning afterwards, [`call`] what is told instead of building,
+//! [`enter`] shells in what a build
 //! has left. Here is the way from one to the next.
 
 mod args;
 mod call;
 mod call_json;
 mod call_text;
+mod collect;
 mod enter;
 mod explain;
 mod export;
@@ -33,7 +35,7 @@ use kiln_executor::sources::Unpacked;
 use kiln_executor::{Context, Executor};
 use kiln_frontend::Build;
 use kiln_frontend::checks::KnownBases;
-use kiln_image::{Dns, Images, Pull};
+use kiln_image::{Configuration, Images, Pull};
 use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Cancel, Digest, Layer, Operation, Output, SolveError, Source, solve};
@@ -148,8 +150,8 @@ struct Work {
     session: Session,
     scratch: Scratch,
     images: Arc<Images>,
-    /// What the configuration says of looking names up.
-    dns: Dns,
+    /// What the configuration says.
+    configuration: Configuration,
     cancel: Cancel,
     interrupt: Interrupt,
     /// The main context, where it was unpacked for this build.
@@ -174,9 +176,8 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
     let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let dns = configuration.dns.clone();
-    let images = registry::images(&session, configuration, environment, progress, &cancel);
-    Ok(Work { session, scratch, images: Arc::new(images), dns, cancel, interrupt, unpacked: None })
+    let images = registry::images(&session, configuration.clone(), environment, progress, &cancel);
+    Ok(Work { session, scratch, images: Arc::new(images), configuration, cancel, interrupt, unpacked: None })
 }
 
 impl Builder<'_> {
@@ -196,7 +197,9 @@ impl Builder<'_> {
         self.list_warnings(&warnings, &file);
         // What was used is pruned last.
         work.session.store.note_use().map_err(|error| store_error(&error))?;
-        self.tell(&explanation)
+        self.tell(&explanation)?;
+        collect::start(&work.session.store, &work.configuration, self.request, self.environment);
+        Ok(())
     }
 
     /// Brings about the files of the target.
@@ -360,7 +363,7 @@ impl Builder<'_> {
     }
 
     fn executor(&self, build: &Build, work: &Work) -> Result<Executor, CliError> {
-        let plan = network::Plan::new(&work.dns);
+        let plan = network::Plan::new(&work.configuration.dns);
         let networks = plan.networks(&work.session.identity, self.environment);
         let sandbox = Sandbox::new(SandboxSettings {
             identity: work.session.identity.clone(),
