@@ -79,3 +79,27 @@ fn rebuilding_under_the_same_name_moves_it() {
     assert_ne!(world.kiln(["inspect", "app"]).succeeds().stdout_text(), before);
     assert_eq!(images(&world).lines().filter(|line| line.starts_with("app ")).count(), 1);
 }
+
+#[test]
+fn sbom() {
+    let world = World::new();
+    let project = world.project(&[
+        ("Dockerfile", "FROM busybox\nCOPY . /\nRUN rm /old/Cargo.lock\n"),
+        ("var/lib/dpkg/status", "Package: libc6\nStatus: install ok installed\nVersion: 2.36\nArchitecture: amd64\n"),
+        ("old/Cargo.lock", "[[package]]\nname = \"gone\"\nversion = \"1.0\"\n"),
+        ("app/Cargo.lock", "[[package]]\nname = \"serde\"\nversion = \"1.0\"\n"),
+        ("app/package-lock.json", "{"),
+    ]);
+    world.build(&project).args(["-t", "app:1.0"]).succeeds();
+    let file = world.path().join("sbom.json");
+    let output = world.kiln(["sbom", "app:1.0", "-o"]).arg(&file).succeeds();
+    output.says("`/app/package-lock.json`: not understood");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((document["spdxVersion"].as_str(), document["name"].as_str()), (Some("SPDX-2.3"), Some("app:1.0")));
+    let names: Vec<&str> =
+        document["packages"].as_array().unwrap().iter().filter_map(|it| it["name"].as_str()).collect();
+    assert_eq!(names, ["app:1.0", "serde", "libc6"]);
+    assert_eq!(world.kiln(["sbom", "app:1.0"]).succeeds().stdout_text(), text, "the same each time");
+    world.kiln(["sbom", "nothing"]).fails().says("nothing");
+}

@@ -13,6 +13,7 @@ mod prune;
 mod pull;
 mod push;
 mod rmi;
+mod sbom;
 mod tag;
 mod version;
 
@@ -54,6 +55,7 @@ enum Command {
     Tag(tag::Args),
     Rmi(rmi::Args),
     Inspect(inspect::Args),
+    Sbom(sbom::Args),
     History(history::Args),
     Du(du::Args),
     Prune(prune::Args),
@@ -96,6 +98,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Tag(args) => tag::run(&args, environment),
         Command::Rmi(args) => rmi::run(&args, environment),
         Command::Inspect(args) => inspect::run(&args, environment),
+        Command::Sbom(args) => sbom::run(&args, environment),
         Command::Fsck(args) => fsck::run(&args, environment),
         Command::History(args) => history::run(args, environment),
         Command::Du(args) => du::run(&args, environment),
