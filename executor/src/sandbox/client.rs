@@ -104,7 +104,13 @@ impl Sandbox {
                 hint: None,
             })?;
         }
-        let ended = self.start(spec).and_then(|command| command.pump(on_output, cancel, spec.limits.time));
+        let ended = self.start(spec).and_then(|(command, helper)| {
+            let ended = command.pump(on_output, cancel, spec.limits.time);
+            if matches!(ended, Err(SandboxError::HelperDied)) {
+                self.bury(helper);
+            }
+            ended
+        });
         let cleaned = clean(spec, &self.trash);
         let reply = ended?;
         cleaned.map_err(|source| SandboxError::Helper { what: "the work directory cannot be emptied", source })?;
@@ -114,7 +120,8 @@ impl Sandbox {
         }
     }
 
-    fn start(&self, spec: &RunSpec) -> Result<Run, SandboxError> {
+    /// Starts a command; yields the process of its helper, too.
+    fn start(&self, spec: &RunSpec) -> Result<(Run, u32), SandboxError> {
         let failed = |what| move |error: Errno| SandboxError::Helper { what, source: error.into() };
         let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe"))?;
         let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe"))?;
@@ -122,16 +129,22 @@ impl Sandbox {
         let channels = Channels { stdout: their_stdout, stderr: their_stderr, run: their_socket };
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sent = match &mut *helper {
-            Some(helper) => helper.send(spec, &channels),
+            Some(helper) => helper.send(spec, &channels).map(|()| helper.process.id()),
             None => Err(Errno::PIPE),
         };
         if sent == Err(Errno::PIPE) || sent == Err(Errno::CONNRESET) {
             // Not started yet, or killed by somebody.
             let started = helper.insert(self.start_helper()?);
-            sent = started.send(spec, &channels);
+            sent = started.send(spec, &channels).map(|()| started.process.id());
         }
-        sent.map_err(failed("its control socket"))?;
-        Ok(Run { stdout, stderr, socket })
+        let process = sent.map_err(failed("its control socket"))?;
+        Ok((Run { stdout, stderr, socket }, process))
+    }
+
+    /// Sees to it that nobody asks a helper that is dying: it may lose the sockets of its commands before its own.
+    fn bury(&self, process: u32) {
+        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        helper.take_if(|helper| helper.process.id() == process);
     }
 
     fn start_helper(&self) -> Result<Helper, SandboxError> {
