@@ -6,7 +6,7 @@ use std::time::Duration;
 use kiln_cache::{Bounds, Filter, Prune, Pruned, Space, Store};
 
 use super::du;
-use crate::environment::Environment;
+use crate::environment::{Environment, history_limits};
 use crate::error::CliError;
 use crate::session::{Session, store_error};
 use crate::{human, terminal};
@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["all", "until", "filter", "reserved_space", "max_used_space", "min_free_space", "dry_run"])]
     gc: bool,
 
-    /// Give way to others, and tell the next build of a failure
+    /// Wait for the end of standard input, give way to others, and tell the next build of a failure
     #[arg(long, hide = true, requires = "gc")]
     background: bool,
 
@@ -80,7 +80,8 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
 /// Does what the configuration says.
 fn collect(args: &Args, environment: &Environment) -> Result<(), CliError> {
     if args.background {
-        // Only a kindness.
+        // However it ends, the build is over; and giving way is only a kindness.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         let _ = rustix::process::nice(10);
     }
     let store = Session::open(environment)?.store;
@@ -94,6 +95,8 @@ fn collect(args: &Args, environment: &Environment) -> Result<(), CliError> {
 
 fn apply_rules(store: &Store, environment: &Environment) -> Result<Pruned, CliError> {
     let configuration = environment.configuration()?;
+    // Builds that find everything in the cache are over before they could.
+    store.prune_builds(history_limits(&configuration)).map_err(|error| store_error(&error))?;
     let disk_size = store.disk_size().map_err(|error| store_error(&error))?;
     store.collect(&configuration.gc.policies(disk_size)).map_err(|error| store_error(&error))
 }

@@ -30,9 +30,11 @@ pub(super) fn start(store: &Store, configuration: &Configuration, request: &Requ
     if let Some(path) = environment.configuration_path() {
         prune.arg("--config").arg(path);
     }
-    prune.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
-    // It is not waited for: it may outlive this process.
-    if let Err(error) = prune.spawn() {
-        complain(&crate::error::plain_io(&error));
+    prune.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
+    match prune.spawn() {
+        // It is not waited for: it is to outlive this process, whose end is the end of its input. Earlier it could not
+        // remove what this build can see.
+        Ok(child) => std::mem::forget(child),
+        Err(error) => complain(&crate::error::plain_io(&error)),
     }
 }
