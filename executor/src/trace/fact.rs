@@ -28,8 +28,8 @@ pub enum Kind {
     Fifo,
 }
 
-/// What was observed of a path. Inode numbers, times and link counts never are; which of the names that were looked
-/// at are one file is, for `tar` and `cp -a` see it.
+/// What was observed of a path. Inode numbers and times never are; how many names a file has, and which of those that
+/// were looked at are one file, is: `ls -l` and `tar` see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// What it is. Nothing else counts where nothing is.
@@ -42,6 +42,8 @@ pub struct Seen {
     pub gid: u32,
     /// The size of a regular file in bytes, else 0.
     pub size: u64,
+    /// How many names a regular file has in its layer, else 0.
+    pub links: u32,
     /// Of another name of a regular file that was looked at before: the place of that fact, the first being 0.
     pub same_as: Option<u64>,
     /// The number of a device, else 0:0.
@@ -133,6 +135,7 @@ impl Seen {
             uid: 0,
             gid: 0,
             size: 0,
+            links: 0,
             same_as: None,
             device: Device::default(),
             opaque: false,
@@ -155,6 +158,7 @@ impl Seen {
         match seen.kind {
             Kind::File => {
                 seen.size = take_number(bytes)?;
+                seen.links = number(bytes)?;
                 seen.same_as = take_number(bytes)?.checked_sub(1);
             }
             Kind::Directory => seen.opaque = take_byte(bytes)? != 0,
@@ -219,18 +223,18 @@ impl<'u> Facts<'u> {
         let first = file.map(|file| *self.files.entry(file).or_insert(self.count));
         let same_as = first.filter(|first| *first != self.count);
         self.count += 1;
-        put_seen(bytes, self.union, path, node.as_ref(), same_as, aspects);
+        let names = Names { count: file.map_or(0, |file| self.union.survey().link(file).1), same_as };
+        put_seen(bytes, self.union, path, node.as_ref(), names, aspects);
     }
 }
 
-fn put_seen(
-    bytes: &mut Vec<u8>,
-    union: &Union,
-    path: &[u8],
-    node: Option<&Node<'_>>,
+/// The names of a regular file.
+struct Names {
+    count: u32,
     same_as: Option<u64>,
-    aspects: Aspects,
-) {
+}
+
+fn put_seen(bytes: &mut Vec<u8>, union: &Union, path: &[u8], node: Option<&Node<'_>>, names: Names, aspects: Aspects) {
     let Some(node) = node else {
         if path.is_empty() {
             put_root(bytes, union, aspects);
@@ -259,7 +263,8 @@ fn put_seen(
     match kind {
         Kind::File => {
             put_number(bytes, entry.size);
-            put_number(bytes, same_as.map_or(0, |place| place.saturating_add(1)));
+            put_number(bytes, u64::from(names.count));
+            put_number(bytes, names.same_as.map_or(0, |place| place.saturating_add(1)));
         }
         Kind::Directory => bytes.push(u8::from(node.opaque)),
         Kind::Symlink => put_text(bytes, entry.target),

@@ -41,6 +41,13 @@ pub enum Change {
         /// In bytes.
         now: u64,
     },
+    /// A file has more names, or fewer.
+    Links {
+        /// How many it had.
+        before: u32,
+        /// How many it has.
+        now: u32,
+    },
     /// Two names were those of one file and are no longer, or the reverse.
     Link {
         /// Whether they are now.
@@ -113,6 +120,7 @@ impl From<&Mismatch> for kiln_solver::Mismatch {
                 (format!("content {}", before.short()), format!("content {}", now.short()))
             }
             Change::Size { before, now } => (format!("{before} bytes"), format!("{now} bytes")),
+            Change::Links { before, now } => (format!("a file with {before} name(s)"), format!("with {now}")),
             Change::Link { now } => {
                 let say = |one: bool| if one { "one file with another path" } else { "a file of its own" };
                 (say(!now).to_owned(), say(*now).to_owned())
@@ -168,6 +176,9 @@ fn change(before: &Seen, now: &Seen) -> Change {
     }
     if before.size != now.size {
         return Change::Size { before: before.size, now: now.size };
+    }
+    if before.links != now.links {
+        return Change::Links { before: before.links, now: now.links };
     }
     if before.same_as != now.same_as {
         return Change::Link { now: now.same_as.is_some() };
@@ -229,6 +240,7 @@ impl fmt::Display for Change {
                 write!(formatter, "content changed, read by this step: {} → {}", before.short(), now.short())
             }
             Self::Size { before, now } => write!(formatter, "size changed, seen by this step: {before} → {now} bytes"),
+            Self::Links { before, now } => write!(formatter, "number of names changed: {before} → {now}"),
             Self::Link { now: true } => {
                 formatter.write_str("is one file with another path now; it was a file of its own")
             }

@@ -11,8 +11,8 @@
 //! another Union ─────────────────────────────── check: the first Mismatch, if any ◀┘
 //! ```
 //!
-//! A fact is never an inode number, a time, a link count or the order of a listing; which of the paths that were looked
-//! at are one file is one. Where it cannot be told whether
+//! A fact is never an inode number, a time or the order of a listing; how many names a file has, and which of the paths
+//! that were looked at are one file, is one. Where it cannot be told whether
 //! something was seen, it was seen: a miss costs time, a wrong hit costs trust.
 //!
 //! | file | |

@@ -9,7 +9,7 @@
 //!   1 byte  what it is (`Kind`); if that is not nothing:
 //!   1 byte  which aspects were seen: 1 content, 2 listing, 4 extended attributes
 //!   numbers mode, uid, gid
-//!   then    file: size, and a number: 0, or 1 more than the place of an earlier fact about the same file · directory: 1 byte, opaque or not · symbolic link: target, a text · device: major, minor
+//!   then    file: size, how many names, and 0 or 1 more than the place of an earlier fact about the same file · directory: 1 byte, opaque or not · symbolic link: target, a text · device: major, minor
 //!   content 32 bytes of SHA-256
 //!   listing number of names, each: 1 byte of kind, text
 //!   xattrs  how many, each: text of the name, text of the value

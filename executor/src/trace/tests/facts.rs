@@ -87,23 +87,33 @@ fn devices_are_told() {
 fn which_names_are_one_file_is_a_fact_where_both_were_looked_at() {
     let place = Place::new();
     let linked = place.union(&[&["f: x", "g = f", "h: x"]]);
-    let single = place.union(&[&["f: x", "g: x", "h: x"]]);
     let others = place.union(&[&["f: x", "g: x", "h = g"]]);
     let (f, g, h) = (("f", CONTENT), ("g", CONTENT), ("h", CONTENT));
-    let says = |looks: &[(&str, Aspects)], was: &Union, is: &Union| {
-        observe(was, looks).check(is).map(|mismatch| mismatch.to_string())
-    };
+    let says =
+        |looks: &[(&str, Aspects)], was: &Union, is: &Union| observe(was, looks).check(is).map(|m| m.to_string());
+    // `f` is not looked at.
+    assert_eq!(says(&[g, h], &linked, &linked), None);
+    assert_eq!(says(&[g, h], &others, &others), None);
+    assert_eq!(says(&[g, h], &linked, &others).unwrap(), "`/h` number of names changed: 1 → 2");
+    assert_eq!(says(&[g], &linked, &others), None);
+    let crossed = place.union(&[&["f: x", "g = f", "h: x", "i = h"]]);
+    let parallel = place.union(&[&["f: x", "g: x", "h = f", "i = g"]]);
+    assert_eq!(says(&[f, g, h], &crossed, &crossed), None);
     let was = "`/g` was one file with another path, is a file of its own now";
-    assert_eq!(says(&[f, g], &linked, &single).as_deref(), Some(was));
+    assert_eq!(says(&[f, g], &crossed, &parallel).as_deref(), Some(was));
     let is = "`/g` is one file with another path now; it was a file of its own";
-    assert_eq!(says(&[f, g], &single, &linked).as_deref(), Some(is));
-    assert_eq!(says(&[g, h], &linked, &others).unwrap(), is.replace("/g", "/h"));
-    // Of a file with one name that was looked at there is no telling, whether it is the first or not.
-    for looks in [[f, h], [g, h]] {
-        assert_eq!(says(&looks, &linked, &single), None);
-        assert_eq!(says(&looks, &single, &linked), None);
+    assert_eq!(says(&[f, g], &parallel, &crossed).as_deref(), Some(is));
+    assert_eq!(says(&[f, ("i", 0)], &crossed, &parallel), None);
+}
+
+#[test]
+fn how_many_names_a_file_has_is_a_fact() {
+    let place = Place::new();
+    let (one, two) = (place.union(&[&["f: x"]]), place.union(&[&["f: x", "g = f"]]));
+    for (was, is) in [(&one, &two), (&two, &one)] {
+        assert!(observe(was, &[("f", 0)]).check(is).unwrap().to_string().starts_with("`/f` number of names"));
+        assert_eq!(observe(was, &[("h", 0)]).check(is), None);
     }
-    assert_eq!(says(&[f, g, h], &linked, &linked), None);
 }
 
 #[test]
@@ -113,7 +123,9 @@ fn names_are_one_file_only_where_both_can_be_seen() {
     let covered = place.union(&[&["d/f: x", "g = d/f"], &["d/f: x"]]);
     let looks = [("d", 0), ("d/f", CONTENT), ("g", CONTENT)];
     assert!(observe(&linked, &looks).check(&covered).is_some());
-    assert_eq!(observe(&covered, &looks).check(&place.union(&[&["d/f: x", "g: x"]])), None);
+    assert_eq!(observe(&covered, &looks).check(&covered), None);
+    let other = place.union(&[&["g: x", "h = g"], &["d/f: x"]]);
+    assert_eq!(observe(&covered, &looks).check(&other), None, "`g` has another name, whatever that is");
 }
 
 #[test]
@@ -161,10 +173,10 @@ fn the_binary_form_is_pinned() {
     let expected = [
         &b"kilnobs\x02\x00\x04"[..],
         b"\x00\x01d\x03\x02\xed\x03\x00\x00\x00\x02\x02\x01f\x02\x01g",
-        b"\x01\x02/f\x02\x01\xa4\x03\x00\x00\x01\x00",
+        b"\x01\x02/f\x02\x01\xa4\x03\x00\x00\x01\x02\x00",
         digest.as_bytes(),
         // As the second of all facts has it.
-        b"\x02\x01g\x02\x00\xa4\x03\x00\x00\x01\x02",
+        b"\x02\x01g\x02\x00\xa4\x03\x00\x00\x01\x02\x02",
         b"\x00\x07nothing\x00",
     ];
     assert_eq!(observations.encode(), expected.concat());
