@@ -4,6 +4,8 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::time::Duration;
 
 use kiln_cache::{Bounds, Filter, Prune, Pruned, Space, Store};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::du;
 use crate::environment::{Environment, history_limits};
@@ -50,9 +52,9 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["all", "until", "filter", "reserved_space", "max_used_space", "min_free_space", "dry_run"])]
     gc: bool,
 
-    /// Wait for the end of standard input, give way to others, and tell the next build of a failure
-    #[arg(long, hide = true, requires = "gc")]
-    background: bool,
+    /// Wait for the end of this process, give way to others, and tell the next build of a failure
+    #[arg(long, hide = true, requires = "gc", value_name = "PID")]
+    after: Option<i32>,
 
     /// Show what would be removed
     #[arg(long)]
@@ -79,18 +81,27 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
 
 /// Does what the configuration says.
 fn collect(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    if args.background {
-        // However it ends, the build is over; and giving way is only a kindness.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    if let Some(build) = args.after.and_then(Pid::from_raw) {
+        wait_for_end(build);
+        // Only a kindness.
         let _ = rustix::process::nice(10);
     }
     let store = Session::open(environment)?.store;
     let collected = apply_rules(&store, environment);
-    if args.background {
+    if args.after.is_some() {
         let failure = collected.as_ref().err().map(ToString::to_string);
         store.note_collection(failure.as_deref()).map_err(|error| store_error(&error))?;
     }
     print(&collected?, args)
+}
+
+/// Waits until a build has let go of all that it has open. One that takes very long is not waited for: what it can see
+/// goes with the next prune.
+fn wait_for_end(build: Pid) {
+    const LONGEST: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+    if let Ok(build) = pidfd_open(build, PidfdFlags::empty()) {
+        let _ = poll(&mut [PollFd::new(&build, PollFlags::IN)], Some(&LONGEST));
+    }
 }
 
 fn apply_rules(store: &Store, environment: &Environment) -> Result<Pruned, CliError> {

@@ -26,15 +26,13 @@ pub(super) fn start(store: &Store, configuration: &Configuration, request: &Requ
     }
     // This very program, wherever it lies, and out of reach of the terminal's Ctrl-C.
     let mut prune = Command::new("/proc/self/exe");
-    prune.args(["prune", "--gc", "--background", "--root"]).arg(store.root());
+    prune.args(["prune", "--gc", "--after", &std::process::id().to_string(), "--root"]).arg(store.root());
     if let Some(path) = environment.configuration_path() {
         prune.arg("--config").arg(path);
     }
-    prune.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
-    match prune.spawn() {
-        // It is not waited for: it is to outlive this process, whose end is the end of its input. Earlier it could not
-        // remove what this build can see.
-        Ok(child) => std::mem::forget(child),
-        Err(error) => complain(&crate::error::plain_io(&error)),
+    prune.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").process_group(0);
+    // It is not waited for: it is to outlive this process. Earlier it could not remove what this build can see.
+    if let Err(error) = prune.spawn() {
+        complain(&crate::error::plain_io(&error));
     }
 }
