@@ -38,6 +38,8 @@ pub struct ImageIndex {
     pub digest: Digest,
     /// Those of its images that are here, in its order.
     pub images: Vec<PlatformImage>,
+    /// What else of it is here, all of it blobs of the store: attestations of its images.
+    pub attached: Vec<Digest>,
 }
 
 /// One image of an index.
@@ -95,7 +97,8 @@ impl ImageRecord {
     pub(crate) fn documents(&self) -> impl Iterator<Item = Digest> {
         let index = self.index.iter().map(|index| index.digest);
         let manifests = self.index.iter().flat_map(|index| &index.images).map(|image| image.manifest);
-        self.configs().chain(self.manifest).chain(index).chain(manifests)
+        let attached = self.index.iter().flat_map(|index| &index.attached).copied();
+        self.configs().chain(self.manifest).chain(index).chain(manifests).chain(attached)
     }
 }
 
@@ -104,6 +107,8 @@ impl ImageRecord {
 struct RecordedIndex {
     digest: Digest,
     images: Vec<RecordedImage>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<Digest>,
 }
 
 /// [`PlatformImage`] as a column of the database has it.
@@ -123,7 +128,8 @@ impl From<&ImageIndex> for RecordedIndex {
             layers: image.layers.iter().map(RecordedLayer::from).collect(),
             platform: image.platform.clone(),
         };
-        Self { digest: index.digest, images: index.images.iter().map(image).collect() }
+        let images = index.images.iter().map(image).collect();
+        Self { digest: index.digest, images, attached: index.attached.clone() }
     }
 }
 
@@ -135,7 +141,8 @@ impl From<RecordedIndex> for ImageIndex {
             layers: image.layers.into_iter().map(Layer::from).collect(),
             platform: image.platform,
         };
-        Self { digest: index.digest, images: index.images.into_iter().map(image).collect() }
+        let images = index.images.into_iter().map(image).collect();
+        Self { digest: index.digest, images, attached: index.attached }
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn offered(manifests: &[Descriptor]) -> Vec<String> {
 }
 
 /// BuildKit keeps provenance beside images, as manifests for `unknown/unknown`.
-fn is_attestation(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_attestation(descriptor: &Descriptor) -> bool {
     descriptor.annotations.get("vnd.docker.reference.type").is_some_and(|kind| kind == "attestation-manifest")
         || descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }

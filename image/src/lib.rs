@@ -9,6 +9,7 @@
 //! no thread is made before a byte has to come from a network.
 
 mod assemble;
+pub mod attest;
 mod choose;
 pub mod configuration;
 mod credentials;

@@ -6,6 +6,7 @@ use kiln_cache::Compression;
 use kiln_solver::Platform;
 
 use crate::Reference;
+use crate::attest::Form;
 use crate::spec::media_type;
 
 /// How an image is written out.
@@ -21,6 +22,8 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Notes on it.
     pub annotations: Annotations,
+    /// What the manifests of attestations look like.
+    pub attestations: Form,
     /// Whether layers of a base image that were never fetched may stay where they are: for what is pushed or listed.
     pub lazy_base: bool,
 }

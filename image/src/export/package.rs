@@ -7,6 +7,7 @@ use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 use serde::Serialize;
 
 use super::options::{AnnotationPlace, ImageOptions, MediaTypes};
+use crate::attest::{self, Attestation, STATEMENT_LIMIT, purl};
 use crate::documents::{self, Document};
 use crate::push::{self, Parcel, ParcelBlob, Place};
 use crate::registry::{Content, MANIFEST_LIMIT};
@@ -22,7 +23,9 @@ pub struct Package {
     /// The index, or the only manifest, as a layout lists it.
     pub(super) root: Descriptor,
     pub(super) images: Vec<Packed>,
-    /// Indexes, manifests and configs.
+    /// The manifests of attestations, as the index lists them behind the images.
+    attached: Vec<PackedAttestations>,
+    /// Indexes, manifests, configs and attestations.
     pub(super) documents: BTreeMap<Digest, Vec<u8>>,
     pub(super) blobs: BTreeMap<Digest, Blob>,
 }
@@ -35,6 +38,14 @@ pub(super) struct Packed {
     pub(super) descriptor: Descriptor,
     pub(super) config: Descriptor,
     pub(super) layers: Vec<Descriptor>,
+}
+
+/// The attestations of an image of a package.
+#[derive(Clone, Debug)]
+struct PackedAttestations {
+    descriptor: Descriptor,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
 }
 
 impl Package {
@@ -64,6 +75,26 @@ impl Package {
             _ => package.add_index(options),
         }
         Ok(package)
+    }
+
+    /// Puts attestations behind the images that they are about, by position: then there is an index in any case.
+    #[must_use]
+    pub fn attest(mut self, attestations: &[Vec<Attestation>], options: &ImageOptions) -> Self {
+        for (packed, attestations) in self.images.iter().zip(attestations) {
+            if attestations.is_empty() {
+                continue;
+            }
+            let name = |name: &Reference| purl::of_image(name, Some(&packed.image.platform));
+            let names: Vec<String> = self.names.iter().map(name).collect();
+            let attached = attest::attach(&packed.descriptor, &names, attestations, options.attestations);
+            self.documents.extend(attached.documents);
+            let (descriptor, Manifest { config, layers, .. }) = (attached.descriptor, attached.manifest);
+            self.attached.push(PackedAttestations { descriptor, config, layers });
+        }
+        if !self.attached.is_empty() {
+            self.add_index(options);
+        }
+        self
     }
 
     /// An image of the store with the manifest or index that it came with, where that and its blobs are still to be
@@ -104,8 +135,8 @@ impl Package {
 
     fn empty(names: &[Reference]) -> Self {
         let root = Descriptor::new("", Digest::of(b""), 0);
-        let (images, documents, blobs) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { names: names.to_vec(), root, images, documents, blobs }
+        let (images, attached, documents, blobs) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { names: names.to_vec(), root, images, attached, documents, blobs }
     }
 
     /// The index, or the only manifest.
@@ -131,7 +162,12 @@ impl Package {
         self.images.iter().map(|image| (&image.descriptor, &image.config, image.layers.as_slice()))
     }
 
-    /// Its indexes, manifests and configs by digest.
+    /// The manifests of attestations of its images.
+    pub fn attestations(&self) -> impl Iterator<Item = &Descriptor> {
+        self.attached.iter().map(|attached| &attached.descriptor)
+    }
+
+    /// Its indexes, manifests, configs and attestations by digest.
     pub fn documents(&self) -> &BTreeMap<Digest, Vec<u8>> {
         &self.documents
     }
@@ -147,11 +183,15 @@ impl Package {
             media_type: descriptor.media_type.clone(),
             bytes: self.documents.get(&descriptor.digest).cloned().unwrap_or_default(),
         };
-        let mut documents: Vec<push::Document> =
-            self.images.iter().map(|packed| document(&packed.descriptor)).collect();
+        let images = self.images.iter().map(|packed| &packed.descriptor);
+        let mut documents: Vec<push::Document> = images.chain(self.attestations()).map(document).collect();
         if self.images.iter().all(|packed| packed.descriptor.digest != self.root.digest) {
             documents.push(document(&self.root));
         }
+        let here = |descriptor: &Descriptor| {
+            let bytes = self.documents.get(&descriptor.digest).map(Vec::as_slice).unwrap_or_default();
+            ParcelBlob { descriptor: descriptor.clone(), at: Place::Here(Content::of(bytes)) }
+        };
         let mut blobs = Vec::new();
         for Packed { image, config, layers, .. } in &self.images {
             let layer = |(descriptor, layer): (&Descriptor, &Layer)| ParcelBlob {
@@ -159,8 +199,10 @@ impl Package {
                 at: Place::Layer(*layer),
             };
             blobs.extend(layers.iter().zip(&image.layers).map(layer));
-            let bytes = self.documents.get(&config.digest).map(Vec::as_slice).unwrap_or_default();
-            blobs.push(ParcelBlob { descriptor: config.clone(), at: Place::Here(Content::of(bytes)) });
+            blobs.push(here(config));
+        }
+        for PackedAttestations { config, layers, .. } in &self.attached {
+            blobs.extend(layers.iter().chain([config]).map(here));
         }
         Parcel { documents, blobs }
     }
@@ -185,9 +227,22 @@ impl Package {
         let images = self.images.iter().map(|packed| packed.image.clone()).collect();
         Some(ImageRecord {
             manifest: Some(main.manifest),
-            index: is_index.then_some(ImageIndex { digest: self.root.digest, images }),
+            index: is_index.then_some(ImageIndex {
+                digest: self.root.digest,
+                images,
+                attached: self.attached_documents(),
+            }),
             ..ImageRecord::new(main.id, main.layers, main.platform, std::time::SystemTime::now())
         })
+    }
+
+    /// All that belongs to attestations.
+    fn attached_documents(&self) -> Vec<Digest> {
+        let documents = |attached: &PackedAttestations| -> Vec<Digest> {
+            let parts = [&attached.descriptor, &attached.config].into_iter().chain(&attached.layers);
+            parts.map(|descriptor| descriptor.digest).collect()
+        };
+        self.attached.iter().flat_map(documents).collect()
     }
 
     fn add(
@@ -244,12 +299,17 @@ impl Package {
     }
 
     fn add_index(&mut self, ImageOptions { media_types, annotations, .. }: &ImageOptions) {
+        let images = self.images.iter().map(|image| &image.descriptor);
         let index = Index {
             media_type: media_types.index().to_owned(),
             annotations: annotations.at(AnnotationPlace::Index, None),
-            ..Index::of(self.images.iter().map(|image| image.descriptor.clone()).collect())
+            ..Index::of(images.chain(self.attestations()).cloned().collect())
         };
         let bytes = json(&index);
+        // One without attestations is none any more.
+        if self.images.iter().all(|image| image.descriptor.digest != self.root.digest) {
+            self.documents.remove(&self.root.digest);
+        }
         self.root = Descriptor::of(media_types.index(), &bytes);
         self.root.annotations = annotations.at(AnnotationPlace::IndexDescriptor, None);
         self.documents.insert(self.root.digest, bytes);
@@ -272,7 +332,7 @@ impl Package {
     ) -> Result<Option<Self>, ImageError> {
         let mut package = Self::empty(names);
         let listed = match &record.index {
-            None => BTreeMap::new(),
+            None => Vec::new(),
             Some(index) => {
                 let Some(bytes) = images.store().read_blob(&index.digest, MANIFEST_LIMIT)? else { return Ok(None) };
                 let Document::Index(document) = documents::read_document(&bytes, "", "the index of an image")? else {
@@ -280,9 +340,16 @@ impl Package {
                 };
                 package.root = Descriptor::of(&document_type(&document.media_type, MediaTypes::index), &bytes);
                 package.documents.insert(index.digest, bytes);
-                document.manifests.into_iter().map(|descriptor| (descriptor.digest, descriptor)).collect()
+                document.manifests
             }
         };
+        let attestations = listed.iter().filter(|descriptor| choose::is_attestation(descriptor));
+        for descriptor in attestations {
+            if !package.add_attached(images.store(), descriptor)? {
+                return Ok(None);
+            }
+        }
+        let listed = listed.into_iter().map(|descriptor| (descriptor.digest, descriptor)).collect();
         for image in record.platforms() {
             let Some(descriptor) = package.add_as_it_came(images, &image, &listed, lazy_base, cancel)? else {
                 return Ok(None);
@@ -292,6 +359,19 @@ impl Package {
             }
         }
         Ok(Some(package))
+    }
+
+    /// Adds the attestations that this manifest has; `false` if one of its documents is not here.
+    fn add_attached(&mut self, store: &Store, descriptor: &Descriptor) -> Result<bool, ImageError> {
+        let Some(bytes) = store.read_blob(&descriptor.digest, MANIFEST_LIMIT)? else { return Ok(false) };
+        let Manifest { config, layers, .. } = attest::read::manifest(&bytes, descriptor)?;
+        self.documents.insert(descriptor.digest, bytes);
+        for part in layers.iter().chain([&config]) {
+            let Some(bytes) = store.read_blob(&part.digest, STATEMENT_LIMIT)? else { return Ok(false) };
+            self.documents.insert(part.digest, bytes);
+        }
+        self.attached.push(PackedAttestations { descriptor: descriptor.clone(), config, layers });
+        Ok(true)
     }
 
     fn add_as_it_came(

@@ -1,5 +1,7 @@
 //! Archives and directories, checked by reading them back and by other tools.
 
+mod attested;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

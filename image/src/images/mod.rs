@@ -1,5 +1,6 @@
 //! Finding images and bringing their layers into the store.
 
+mod attached;
 mod fetch;
 mod flights;
 mod intake;

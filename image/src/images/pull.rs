@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kiln_cache::ImageRecord;
+use kiln_cache::{ImageRecord, PlatformImage};
 use kiln_solver::{Cancel, Digest, Platform};
 
 use super::Images;
@@ -47,12 +47,15 @@ impl Images {
         }
         self.ensure(&resolved.layers, cancel)?;
         let id = self.config_of(&resolved.digest)?;
+        let (layers, platform) = (resolved.layers.clone(), own.clone());
+        let image = PlatformImage { id, manifest: resolved.digest, layers, platform };
         let record = ImageRecord {
             manifest: Some(resolved.digest),
+            index: self.index_with_attestations(reference, &digest, image)?,
             ..ImageRecord::new(id, resolved.layers, own, SystemTime::now())
         };
         let name = reference.to_string();
-        let is_new = self.store().image(&name)?.is_none_or(|known| known.id != record.id);
+        let is_new = self.store().image(&name)?.is_none_or(|known| known.identity() != record.identity());
         self.store().tag(&name, &record)?;
         Ok(Pulled { digest, record, is_new })
     }

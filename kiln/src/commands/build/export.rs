@@ -215,6 +215,7 @@ impl Exporter<'_> {
             force_compression: attributes.force_compression,
             annotations,
             lazy_base: base == Base::Anywhere,
+            ..ImageOptions::default()
         };
         let records = self.records(attributes)?;
         let package = Package::make(self.images, &records, records.len() > 1, &options, self.cancel)
