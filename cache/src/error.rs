@@ -120,14 +120,14 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// A compression level that the format does not have.
-    #[error("{format} has no compression level {level}: expected 1 to {most}")]
+    #[error("{format} has no compression level {level}: expected {} to {}", levels.start(), levels.end())]
     CompressionLevel {
         /// The format.
         format: &'static str,
         /// The level asked for.
         level: u8,
-        /// The highest there is.
-        most: u8,
+        /// Those that there are.
+        levels: std::ops::RangeInclusive<u8>,
     },
     /// There is no such build in the history.
     #[error("no build `{0}` in the history")]

@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::durability::Upkeep;
 use crate::generation::{Generation, Generations};
 use crate::session::{self, Session};
-use crate::{StoreError, StoredLayer, durability, sys};
+use crate::{ArchiveLimits, StoreError, StoredLayer, durability, sys};
 
 /// Which extended attributes overlayfs keeps its marks in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) generation: Generation,
     /// The directories of drafts that came to nothing, in the session.
     pub(crate) spare_drafts: Mutex<Vec<PathBuf>>,
+    /// How much an archive may hold.
+    pub(crate) limits: Mutex<ArchiveLimits>,
     /// Begun by the first who writes.
     session: Mutex<Option<Arc<Session>>>,
 }
@@ -80,6 +82,7 @@ impl Store {
             present: Mutex::default(),
             compressing: Compressing::default(),
             spare_drafts: Mutex::default(),
+            limits: Mutex::default(),
             session: Mutex::default(),
         }));
         if let Some(first) = dead.first()

@@ -458,6 +458,10 @@ fn fill_the_disk() {
         assert!(error.contains("No space left on device"), "{error}");
         assert_eq!(left_in_tmp(&store), 0);
     };
+    let too_much = import(&store, &archive(&elsewhere)).unwrap_err().to_string();
+    assert!(too_much.contains("the disk has no more room"), "{too_much}");
+    // Somebody else takes the room meanwhile.
+    store.limit_archives(crate::ArchiveLimits { size: Some(u64::MAX), ..Default::default() });
     full(import(&store, &archive(&elsewhere)).map(drop));
     let made = layer(&store, fill);
     for compression in

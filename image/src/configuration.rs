@@ -1,6 +1,7 @@
-//! `kiln.toml`: how registries are reached, how much history is kept, what is pruned, and how names are looked up, with
-//! the keys of buildkitd.toml.
+//! `kiln.toml`: how registries are reached, how much history is kept, what is pruned, what archives may hold, and how
+//! names are looked up, with the keys of buildkitd.toml where it has them.
 
+mod archives;
 mod dns;
 mod gc;
 mod history;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::registry::is_loopback;
 
+pub use archives::ArchiveSettings;
 pub use dns::Dns;
 pub use gc::GcSettings;
 pub use history::HistorySettings;
@@ -39,6 +41,10 @@ pub use history::HistorySettings;
 /// max-used-space = "50GB"
 /// min-free-space = "10%"
 ///
+/// [archives]
+/// max-size = "100GB"
+/// max-entries = 2000000
+///
 /// [dns]
 /// nameservers = ["192.0.2.53"]
 /// options = ["edns0"]
@@ -59,6 +65,9 @@ pub struct Configuration {
     /// Where buildkitd.toml has the same.
     #[serde(default)]
     worker: gc::Workers,
+    /// How much one archive may hold that is unpacked.
+    #[serde(default)]
+    pub archives: ArchiveSettings,
     /// How commands look names up.
     #[serde(default)]
     pub dns: Dns,

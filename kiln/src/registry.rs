@@ -18,6 +18,7 @@ pub(crate) fn images(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Images {
+    session.store.limit_archives(configuration.archives.limits());
     let settings = Settings {
         store: session.store.clone(),
         configuration,

@@ -9,6 +9,7 @@ mod writer;
 
 pub(crate) use blocks::{Block, Blocks};
 pub use reader::{ArchiveReader, Member, MemberKind};
+pub use sparse::is_hole;
 pub(crate) use writer::{Head, end, put_entry, put_padding};
 
 use std::io;
@@ -35,6 +36,21 @@ pub enum ArchiveError {
         path: Vec<u8>,
         /// Why.
         reason: &'static str,
+    },
+    /// It holds more than an archive may ([`crate::ArchiveLimits`]).
+    #[error(
+        "archive member `{}` is refused: with it there are more than {most} {what}\nhint: {hint}",
+        String::from_utf8_lossy(path)
+    )]
+    TooMuch {
+        /// The path of the member that is one too many.
+        path: Vec<u8>,
+        /// Of what there would be too much: `entries`, `bytes of files`, `bytes of names and attributes`.
+        what: &'static str,
+        /// How much there may be.
+        most: u64,
+        /// How more could be had.
+        hint: &'static str,
     },
     /// A member could not be put on disk.
     #[error("cannot unpack `{}`: {source}", String::from_utf8_lossy(path))]

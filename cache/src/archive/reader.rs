@@ -53,6 +53,8 @@ pub struct Member {
 
 /// The longest PAX header and long name that is read, as Go's archive/tar has it.
 const LONGEST_HEADER: u64 = 1 << 20;
+/// The most that all headers before one member may have together.
+const LONGEST_HEADERS: u64 = 4 * LONGEST_HEADER;
 
 /// Reads an uncompressed archive (old, ustar, star, GNU or PAX headers, sparse files), member by member, from any
 /// stream. Reading from it gives the content of the current member. Global PAX headers are passed over, as Docker
@@ -90,12 +92,19 @@ impl<R: Read> ArchiveReader<R> {
     /// When the stream fails or is no archive.
     pub fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {
         let mut extensions = Extensions::default();
+        let mut headers = 0_u64;
         loop {
             self.skip_content()?;
             let Some(header) = self.next_header()? else { return Ok(None) };
             let bytes = header.as_bytes();
             let stored = self.number(&bytes[124..136])?;
             let stored = u64::try_from(stored).map_err(|_| self.malformed("a size is negative"))?;
+            if matches!(bytes[156], b'x' | b'X' | b'L' | b'K') {
+                headers = headers.saturating_add(stored);
+                if stored <= LONGEST_HEADER && headers > LONGEST_HEADERS {
+                    return Err(self.malformed("the extended headers of a member are longer than 4 MiB"));
+                }
+            }
             match bytes[156] {
                 b'x' | b'X' => {
                     let records = self.read_header_content(stored)?;

@@ -11,6 +11,15 @@ pub(super) struct Part {
     pub(super) length: u64,
 }
 
+/// As many zeros as a file system can leave out.
+const SMALLEST_HOLE: usize = 4096;
+static ZEROS: [u8; SMALLEST_HOLE] = [0; SMALLEST_HOLE];
+
+/// Whether these bytes of a file need not be written where it is as long as they reach: they are zeros, and many.
+pub fn is_hole(bytes: &[u8]) -> bool {
+    bytes.len() >= SMALLEST_HOLE && bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
 /// The map of a sparse file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Map {

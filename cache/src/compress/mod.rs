@@ -29,20 +29,41 @@ pub enum Compression {
     Uncompressed,
     /// gzip.
     Gzip {
-        /// 1 to 9; 0 for a blob that was made elsewhere.
+        /// 0 (nothing is made smaller) to 9, or [`ELSEWHERE`].
         level: u8,
     },
     /// Zstandard.
     Zstd {
-        /// 1 to 22; 0 for a blob that was made elsewhere.
+        /// 1 to 22, or [`ELSEWHERE`].
         level: u8,
     },
 }
 
+/// The level of a blob that was made elsewhere: nobody knows.
+pub const ELSEWHERE: u8 = u8::MAX;
+
 impl Compression {
+    /// gzip, made elsewhere.
+    pub const GZIP: Self = Self::Gzip { level: ELSEWHERE };
+    /// Zstandard, made elsewhere.
+    pub const ZSTD: Self = Self::Zstd { level: ELSEWHERE };
+
+    /// How a stream is compressed that begins with these bytes, of which there should be four.
+    pub fn of_stream(first: &[u8]) -> Self {
+        match first {
+            [0x1f, 0x8b, ..] => Self::GZIP,
+            // A frame, or one to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::ZSTD,
+            _ => Self::Uncompressed,
+        }
+    }
+
     fn to_text(self) -> String {
         match self {
             Self::Uncompressed => "uncompressed".to_owned(),
+            Self::GZIP => "gzip:0".to_owned(),
+            Self::ZSTD => "zstd:0".to_owned(),
+            Self::Gzip { level: 0 } => "gzip:stored".to_owned(),
             Self::Gzip { level } => format!("gzip:{level}"),
             Self::Zstd { level } => format!("zstd:{level}"),
         }
@@ -51,6 +72,9 @@ impl Compression {
     fn from_text(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None => (text == "uncompressed").then_some(Self::Uncompressed),
+            Some(("gzip", "0")) => Some(Self::GZIP),
+            Some(("zstd", "0")) => Some(Self::ZSTD),
+            Some(("gzip", "stored")) => Some(Self::Gzip { level: 0 }),
             Some(("gzip", level)) => Some(Self::Gzip { level: level.parse().ok()? }),
             Some(("zstd", level)) => Some(Self::Zstd { level: level.parse().ok()? }),
             Some(_) => None,
@@ -58,16 +82,16 @@ impl Compression {
     }
 
     fn is_made_elsewhere(self) -> bool {
-        matches!(self, Self::Gzip { level: 0 } | Self::Zstd { level: 0 })
+        matches!(self, Self::GZIP | Self::ZSTD)
     }
 
     fn check(self) -> Result<(), StoreError> {
-        let (format, level, most) = match self {
+        let (format, level, levels) = match self {
             Self::Uncompressed => return Ok(()),
-            Self::Gzip { level } => ("gzip", level, 9),
-            Self::Zstd { level } => ("zstd", level, 22),
+            Self::Gzip { level } => ("gzip", level, 0..=9),
+            Self::Zstd { level } => ("zstd", level, 1..=22),
         };
-        if (1..=most).contains(&level) { Ok(()) } else { Err(StoreError::CompressionLevel { format, level, most }) }
+        if levels.contains(&level) { Ok(()) } else { Err(StoreError::CompressionLevel { format, level, levels }) }
     }
 }
 
@@ -89,12 +113,7 @@ pub struct LayerBlob {
 pub fn decompress<'a>(mut input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut first = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut first)?;
-    let kind = match first[..] {
-        [0x1f, 0x8b, ..] => Compression::Gzip { level: 0 },
-        // A frame, or one to be skipped.
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd { level: 0 },
-        _ => Compression::Uncompressed,
-    };
+    let kind = Compression::of_stream(&first);
     let whole = Cursor::new(first).chain(input);
     Ok(match kind {
         Compression::Uncompressed => Box::new(whole),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::tree::{NodeId, ROOT, Tree};
 use crate::Whiteouts;
+use crate::archive::is_hole;
 use crate::index::{EntryKind, Record, Timestamp};
 use crate::sys;
 
@@ -55,12 +56,22 @@ impl Disk {
         let mut file = File::from(fd);
         let mut hasher = Hasher::new();
         let mut left = record.size;
+        let mut ends_in_hole = false;
         while left > 0 {
             let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = content.read(&mut self.buffer[..most])?;
-            hasher.update(&self.buffer[..count]);
-            file.write_all(&self.buffer[..count])?;
+            let bytes = &self.buffer[..count];
+            hasher.update(bytes);
+            ends_in_hole = is_hole(bytes);
+            if ends_in_hole {
+                file.seek_relative(count as i64)?;
+            } else {
+                file.write_all(bytes)?;
+            }
             left -= count as u64;
+        }
+        if ends_in_hole {
+            file.set_len(record.size)?;
         }
         self.set_owner(&file, record)?;
         self.set_xattrs(&file, record)?;

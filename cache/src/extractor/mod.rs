@@ -19,22 +19,28 @@ mod tests;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
-use crate::Whiteouts;
 use crate::archive::{ArchiveError, ArchiveReader, Member, MemberKind, OPAQUE, WHITEOUT};
 use crate::index::{Builder, EntryKind, Record, is_below};
+use crate::{Allowance, Whiteouts};
 use disk::Disk;
 use tree::{NodeId, Tree};
 
 /// Unpacks an archive into an empty directory. Gives what the index of the layer holds, and reads the stream to
-/// its end.
-pub(crate) fn extract(archive: impl Read, root: OwnedFd, whiteouts: Whiteouts) -> Result<Builder, ArchiveError> {
+/// its end. What is more than `allowance` is refused before it is unpacked.
+pub(crate) fn extract(
+    archive: impl Read,
+    root: OwnedFd,
+    whiteouts: Whiteouts,
+    allowance: Allowance,
+) -> Result<Builder, ArchiveError> {
     let mut reader = ArchiveReader::new(archive);
-    let mut extractor = Extractor { tree: Tree::new(), disk: Disk::new(root, whiteouts) };
+    let mut extractor = Extractor { tree: Tree::new(), disk: Disk::new(root, whiteouts), allowance };
     while let Some(member) = reader.next_member()? {
+        extractor.allowance.take(&member)?;
         extractor.take(member, &mut reader)?;
     }
     reader.finish()?;
-    let Extractor { tree, mut disk } = extractor;
+    let Extractor { tree, mut disk, .. } = extractor;
     tree.directories_inside_out(|path, record| {
         disk.finish_directory(path, record).map_err(|source| ArchiveError::Unpack { path: path.to_vec(), source })
     })?;
@@ -44,6 +50,7 @@ pub(crate) fn extract(archive: impl Read, root: OwnedFd, whiteouts: Whiteouts) -
 struct Extractor {
     tree: Tree,
     disk: Disk,
+    allowance: Allowance,
 }
 
 /// What the name of a member asks for.
@@ -157,12 +164,14 @@ impl Extractor {
 
     /// The directory that these components lead to; what is missing is made.
     fn find_directory(&mut self, components: &[&[u8]], path: &[u8]) -> Result<NodeId, ArchiveError> {
-        let disk = &mut self.disk;
-        self.tree.find_directory(components, path, |tree, parent, name, replaces| {
+        let Self { tree, disk, allowance } = self;
+        let unpack = |source| ArchiveError::Unpack { path: path.to_vec(), source };
+        tree.find_directory(components, path, |tree, parent, name, replaces| {
+            allowance.take_directory(path, tree.path(parent).len() + name.len())?;
             if replaces {
-                disk.remove(tree, parent, name)?;
+                disk.remove(tree, parent, name).map_err(unpack)?;
             }
-            disk.make_directory(tree, parent, name)
+            disk.make_directory(tree, parent, name).map_err(unpack)
         })
     }
 

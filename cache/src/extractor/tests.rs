@@ -333,6 +333,50 @@ fn maps_of_sparse_files_are_checked() {
 }
 
 #[test]
+fn holes_take_no_room_on_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    let map = [("map", "1048576,7"), ("size", "268435456")];
+    let tar =
+        map.iter().fold(Tar::default(), |tar, (key, value)| tar.record(&format!("GNU.sparse.{key}"), value.as_bytes()));
+    let zeros = "\0".repeat(3 << 20);
+    let (_root, layer) = unpack(tar.file("a", "content").file("zeros", &zeros)).unwrap();
+    let file = std::fs::File::open(layer.mount_source().join("a")).unwrap();
+    let metadata = file.metadata().unwrap();
+    assert_eq!(metadata.len(), 256 << 20);
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} blocks", metadata.blocks());
+    let mut bytes = [1; 9];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, (1 << 20) - 1).unwrap();
+    assert_eq!(&bytes, b"\0content\0");
+    assert!(content(&layer, "zeros") == zeros);
+}
+
+#[test]
+fn headers_of_a_member_do_not_pile_up() {
+    let piles = |count: usize| {
+        let value = vec![b'x'; 1_000_000];
+        (0..count).fold(Tar::default(), |tar, number| tar.record(&format!("comment{number}"), &value)).file("a", "x")
+    };
+    assert_eq!(paths(&unpack(piles(4)).unwrap().1), ["a"]);
+    assert!(refused(piles(5)).contains("longer than 4 MiB"));
+}
+
+/// What was replaced used to stay in memory to the end.
+#[test]
+fn what_is_replaced_is_forgotten() {
+    use super::tree::{ROOT, Tree};
+    use crate::index::Record;
+    let mut tree = Tree::new();
+    for _ in 0..100 {
+        let directory = tree.insert(ROOT, b"d", Record::new(Vec::new(), EntryKind::Directory { opaque: false }, 0o755));
+        tree.insert(directory, b"f", Record::new(Vec::new(), EntryKind::File, 0o644));
+        tree.remove(ROOT, b"d");
+    }
+    let file = tree.insert(ROOT, b"f", Record::new(Vec::new(), EntryKind::File, 0o644));
+    tree.insert_link(ROOT, b"g", file);
+    assert_eq!(tree.size(), 3);
+}
+
+#[test]
 fn devices_pipes_and_modes_are_made() {
     let mut tar = Tar::default().add(b'3', "null", "", b"").add(b'4', "disk", "", b"").add(b'6', "pipe", "", b"");
     tar.put(b'0', b"su", b"", b"x", |header| {
@@ -382,7 +426,12 @@ fn any_flipped_byte_is_survived() {
         }
         let root = folder.join("root");
         std::fs::create_dir(&root).unwrap();
-        let _ = super::extract(&damaged[..], crate::sys::open_directory(&root).unwrap(), crate::Whiteouts::Trusted);
+        let _ = super::extract(
+            &damaged[..],
+            crate::sys::open_directory(&root).unwrap(),
+            crate::Whiteouts::Trusted,
+            crate::Allowance::unlimited(),
+        );
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }

@@ -1,8 +1,7 @@
 //! A layer in memory while it is unpacked.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::io;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::archive::ArchiveError;
 use crate::index::{Builder, EntryKind, Record, join};
@@ -21,21 +20,25 @@ pub(super) const ROOT: NodeId = NodeId(0);
 
 struct Node {
     parent: NodeId,
-    name: Vec<u8>,
+    name: Rc<[u8]>,
     /// Its path and content of a link's target are left empty until the end.
     record: Record,
-    children: BTreeMap<Vec<u8>, NodeId>,
+    children: BTreeMap<Rc<[u8]>, NodeId>,
     /// Names of one file have the same number.
     file: usize,
 }
 
-/// The tree. Nodes that were removed stay, unreachable, until the end.
+/// The tree.
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Nodes that were removed and may be used again.
+    free: Vec<NodeId>,
+    /// How many files there have been.
+    files: usize,
 }
 
 /// Makes a directory on disk: its parent, its name, and whether it takes the place of a whiteout.
-type MakeDirectory<'a> = dyn FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()> + 'a;
+type MakeDirectory<'a> = dyn FnMut(&Tree, NodeId, &[u8], bool) -> Result<(), ArchiveError> + 'a;
 
 /// What becomes of the end of a path that does not exist.
 enum Missing<'a> {
@@ -47,7 +50,14 @@ impl Tree {
     /// An empty one.
     pub(super) fn new() -> Self {
         let record = Record::new(Vec::new(), EntryKind::Directory { opaque: false }, 0o755);
-        Self { nodes: vec![Node { parent: ROOT, name: Vec::new(), record, children: BTreeMap::new(), file: 0 }] }
+        let root = Node { parent: ROOT, name: Rc::default(), record, children: BTreeMap::new(), file: 0 };
+        Self { nodes: vec![root], free: Vec::new(), files: 0 }
+    }
+
+    /// How many nodes take up room.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> usize {
+        self.nodes.len()
     }
 
     /// What is at a node.
@@ -72,8 +82,8 @@ impl Tree {
 
     /// Adds something that is not there.
     pub(super) fn insert(&mut self, parent: NodeId, name: &[u8], record: Record) -> NodeId {
-        let file = self.nodes.len();
-        self.insert_node(parent, name, record, file)
+        self.files += 1;
+        self.insert_node(parent, name, record, self.files)
     }
 
     /// Adds one more name of something.
@@ -84,15 +94,29 @@ impl Tree {
     }
 
     fn insert_node(&mut self, parent: NodeId, name: &[u8], record: Record, file: usize) -> NodeId {
-        let node = NodeId(self.nodes.len());
-        self.nodes.push(Node { parent, name: name.to_vec(), record, children: BTreeMap::new(), file });
-        self.nodes[parent.0].children.insert(name.to_vec(), node);
+        let name: Rc<[u8]> = name.into();
+        let new = Node { parent, name: Rc::clone(&name), record, children: BTreeMap::new(), file };
+        let node = match self.free.pop() {
+            Some(node) => {
+                self.nodes[node.0] = new;
+                node
+            }
+            None => {
+                self.nodes.push(new);
+                NodeId(self.nodes.len() - 1)
+            }
+        };
+        self.nodes[parent.0].children.insert(name, node);
         node
     }
 
     /// Takes something out, with all below it.
     pub(super) fn remove(&mut self, parent: NodeId, name: &[u8]) {
-        self.nodes[parent.0].children.remove(name);
+        let mut removed: Vec<NodeId> = self.nodes[parent.0].children.remove(name).into_iter().collect();
+        while let Some(node) = removed.pop() {
+            removed.extend(std::mem::take(&mut self.nodes[node.0].children).into_values());
+            self.free.push(node);
+        }
     }
 
     /// The path of a node.
@@ -113,13 +137,13 @@ impl Tree {
         &mut self,
         components: &[&[u8]],
         path: &[u8],
-        mut make: impl FnMut(&Tree, NodeId, &[u8], bool) -> io::Result<()>,
+        mut make: impl FnMut(&Tree, NodeId, &[u8], bool) -> Result<(), ArchiveError>,
     ) -> Result<NodeId, ArchiveError> {
         match self.descend(components, &mut Missing::Make(&mut make)) {
             Ok(Some(node)) => Ok(node),
             Ok(None) => Err(ArchiveError::Refused { path: path.to_vec(), reason: "its directory does not exist" }),
             Err(Stop::Refused(reason)) => Err(ArchiveError::Refused { path: path.to_vec(), reason }),
-            Err(Stop::Io(source)) => Err(ArchiveError::Unpack { path: path.to_vec(), source }),
+            Err(Stop::Made(error)) => Err(error),
         }
     }
 
@@ -160,7 +184,7 @@ impl Tree {
                             return Err(Stop::Refused("its path is too long"));
                         }
                         let replaces = child.is_some();
-                        make(self, at, &name, replaces).map_err(Stop::Io)?;
+                        make(self, at, &name, replaces).map_err(Stop::Made)?;
                         let kind = EntryKind::Directory { opaque: replaces };
                         at = self.insert(at, &name, Record::new(Vec::new(), kind, 0o755));
                     }
@@ -186,32 +210,43 @@ impl Tree {
     }
 
     /// The records of the index. The first name of a file in order is the file, the others are its hard links.
-    pub(super) fn into_builder(self) -> Builder {
+    pub(super) fn into_builder(mut self) -> Builder {
         let mut builder = Builder::default();
         let mut first_names: HashMap<usize, Vec<u8>> = HashMap::new();
-        self.walk(|path, node| {
-            let mut record = node.record.clone();
-            record.path = path.to_vec();
-            if record.kind == EntryKind::File {
-                match first_names.get(&node.file) {
+        let shared = self.files_of_many_names();
+        let mut waiting = Vec::new();
+        push_children(&mut waiting, &[], &self.nodes[ROOT.0]);
+        while let Some((path, id)) = waiting.pop() {
+            push_children(&mut waiting, &path, &self.nodes[id.0]);
+            // A tree of millions need not be there twice.
+            let node = &mut self.nodes[id.0];
+            node.children = BTreeMap::new();
+            let file = node.file;
+            let mut record = std::mem::replace(&mut node.record, Record::whiteout(Vec::new()));
+            if record.kind == EntryKind::File && shared.contains(&file) {
+                match first_names.get(&file) {
                     Some(first) => {
                         record.kind = EntryKind::HardLink;
                         record.target.clone_from(first);
                     }
-                    None => drop(first_names.insert(node.file, path.to_vec())),
+                    None => drop(first_names.insert(file, path.clone())),
                 }
             }
+            record.path = path;
             builder.push(record);
-        });
+        }
         builder
+    }
+
+    /// The numbers of files that more than one node has.
+    fn files_of_many_names(&self) -> HashSet<usize> {
+        let mut seen = vec![false; self.files + 1];
+        self.nodes.iter().filter(|node| std::mem::replace(&mut seen[node.file], true)).map(|node| node.file).collect()
     }
 
     /// Visits every node but the root in the order of the index.
     fn walk<'t>(&'t self, mut visit: impl FnMut(&[u8], &'t Node)) {
-        let mut waiting: Vec<(Vec<u8>, NodeId)> = Vec::new();
-        let push_children = |waiting: &mut Vec<_>, path: &[u8], node: &Node| {
-            waiting.extend(node.children.iter().rev().map(|(name, child)| (join(path, name), *child)));
-        };
+        let mut waiting = Vec::new();
         push_children(&mut waiting, &[], &self.nodes[ROOT.0]);
         while let Some((path, node)) = waiting.pop() {
             let node = &self.nodes[node.0];
@@ -221,7 +256,12 @@ impl Tree {
     }
 }
 
+fn push_children(waiting: &mut Vec<(Vec<u8>, NodeId)>, path: &[u8], node: &Node) {
+    waiting.extend(node.children.iter().rev().map(|(name, child)| (join(path, name), *child)));
+}
+
 enum Stop {
     Refused(&'static str),
-    Io(io::Error),
+    /// A directory could not be made.
+    Made(ArchiveError),
 }

@@ -15,7 +15,7 @@ use super::{StoredLayer, commit, recycle};
 use crate::archive::{ArchiveError, Block};
 use crate::index::Builder;
 use crate::store::Inner;
-use crate::{Store, StoreError, Whiteouts, database, extractor, gc, session, sys};
+use crate::{Allowance, Store, StoreError, Whiteouts, database, extractor, gc, session, sys};
 
 /// How many blocks are on their way between threads.
 pub(super) const BLOCKS: usize = 4;
@@ -224,7 +224,7 @@ impl Store {
             return Ok(layer);
         }
         let draft = self.begin_layer()?;
-        let (builder, found) = unpack(archive, &draft)?;
+        let (builder, found) = unpack(archive, &draft, self.allowance()?)?;
         if found != *expected {
             return Err(StoreError::WrongDigest { what: "the layer's archive", expected: *expected, found });
         }
@@ -233,7 +233,7 @@ impl Store {
 }
 
 /// Reads an archive on this thread, hashes it on a second and unpacks it on a third.
-fn unpack(archive: &mut dyn Read, draft: &LayerDraft) -> Result<(Builder, Digest), StoreError> {
+fn unpack(archive: &mut dyn Read, draft: &LayerDraft, allowance: Allowance) -> Result<(Builder, Digest), StoreError> {
     let root = sys::open_directory(draft.files()).map_err(StoreError::io("open", draft.files()))?;
     let (to_hasher, for_hasher) = mpsc::sync_channel::<Arc<Block>>(BLOCKS);
     let (to_extractor, for_extractor) = mpsc::sync_channel::<Arc<Block>>(BLOCKS);
@@ -248,8 +248,8 @@ fn unpack(archive: &mut dyn Read, draft: &LayerDraft) -> Result<(Builder, Digest
             }
             hasher.finish()
         });
-        let extractor =
-            std::thread::Builder::new().spawn_scoped(scope, || extractor::extract(input, root, draft.whiteouts()));
+        let extractor = std::thread::Builder::new()
+            .spawn_scoped(scope, || extractor::extract(input, root, draft.whiteouts(), allowance));
         let (Ok(hasher), Ok(extractor)) = (hasher, extractor) else {
             return Err(StoreError::Thread("start a thread to unpack a layer"));
         };

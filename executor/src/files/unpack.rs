@@ -2,10 +2,10 @@
 //! outside of the directory that it is unpacked in: its links are followed as if that were the root.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek as _, Write};
 use std::path::PathBuf;
 
-use kiln_cache::{ArchiveReader, Member, MemberKind, Store};
+use kiln_cache::{Allowance, ArchiveReader, Member, MemberKind, Store, is_hole};
 use kiln_solver::{Cancel, Digest, Hasher};
 
 use super::error::UnpackError;
@@ -89,7 +89,8 @@ pub(crate) fn unpack(
     cancel: &Cancel,
 ) -> Result<(), FileError> {
     let mut input = BufReader::with_capacity(CHUNK, Hashing { file: archive.open()?, hasher: Hasher::new(), size: 0 });
-    let mut unpacker = Unpacker { plan, directory, owner, store, name, buffer: vec![0; CHUNK] };
+    let allowance = store.allowance()?;
+    let mut unpacker = Unpacker { plan, directory, owner, store, name, allowance, buffer: vec![0; CHUNK] };
     unpacker.all(&mut input, cancel)?;
     let failed = |source: io::Error| FileError::Unpack { archive: name.to_owned(), reason: source.into() };
     io::copy(&mut input, &mut io::sink()).map_err(failed)?;
@@ -122,6 +123,7 @@ struct Unpacker<'a> {
     owner: Option<Ids>,
     store: &'a Store,
     name: &'a str,
+    allowance: Allowance,
     buffer: Vec<u8>,
 }
 
@@ -133,6 +135,7 @@ impl Unpacker<'_> {
             if cancel.is_requested() {
                 return Err(FileError::Cancelled);
             }
+            self.allowance.take(&member).map_err(|error| self.failed(error))?;
             self.member(&member, &mut archive)?;
         }
         archive.finish().map_err(|error| self.failed(error))?;
@@ -145,7 +148,7 @@ impl Unpacker<'_> {
 
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> Result<(), FileError> {
         let Some(path) = self.place(&member.path)? else { return Ok(()) };
-        self.plan.make_directories(paths::parent(&path), 0o755, self.owner.unwrap_or_default())?;
+        self.make_directories(paths::parent(&path), &member.path)?;
         let metadata = self.metadata(member);
         if member.kind == MemberKind::Directory && self.plan.seen(&path) == Some(Seen::Directory) {
             return self.plan.merge(&path, metadata, true);
@@ -167,6 +170,18 @@ impl Unpacker<'_> {
             self.plan.remove(&path)?;
         }
         self.plan.put(path, what, metadata)
+    }
+
+    /// Makes the directories that a member needs and the archive does not name.
+    fn make_directories(&mut self, path: &[u8], member: &[u8]) -> Result<(), FileError> {
+        let mut is_new = false;
+        for directory in paths::ancestors(path).chain([path]) {
+            is_new = is_new || self.plan.seen(directory).is_none();
+            if is_new {
+                self.allowance.take_directory(member, directory.len()).map_err(|error| self.failed(error))?;
+            }
+        }
+        self.plan.make_directories(path, 0o755, self.owner.unwrap_or_default())
     }
 
     /// Where a member goes; nowhere if it is the directory itself.
@@ -207,7 +222,7 @@ impl Unpacker<'_> {
         let path = self.plan.scratch_file(self.store)?;
         let failed = |source: io::Error| FileError::Scratch { action: "write", path: path.clone(), source };
         let mut file = File::create_new(&path).map_err(failed)?;
-        let mut size = 0;
+        let (mut size, mut ends_in_hole) = (0, false);
         loop {
             let count = match content.read(&mut self.buffer) {
                 Ok(0) => break,
@@ -215,8 +230,17 @@ impl Unpacker<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.failed(error)),
             };
-            file.write_all(&self.buffer[..count]).map_err(failed)?;
+            let bytes = &self.buffer[..count];
+            ends_in_hole = is_hole(bytes);
+            if ends_in_hole {
+                file.seek_relative(count as i64).map_err(failed)?;
+            } else {
+                file.write_all(bytes).map_err(failed)?;
+            }
             size += count as u64;
+        }
+        if ends_in_hole {
+            file.set_len(size).map_err(failed)?;
         }
         // Its bytes are nobody else's and are moved, not read again: no digest is needed.
         Ok(Bytes { origin: Origin::Scratch(path), digest: Digest::from_bytes([0; 32]), size })

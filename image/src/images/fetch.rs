@@ -211,8 +211,8 @@ impl Images {
 /// What a media type says of the compression of a layer, if anything.
 fn compression_of(media_type: &str) -> Option<Compression> {
     match media_type {
-        _ if media_type.ends_with("gzip") => Some(Compression::Gzip { level: 0 }),
-        _ if media_type.ends_with("zstd") => Some(Compression::Zstd { level: 0 }),
+        _ if media_type.ends_with("gzip") => Some(Compression::GZIP),
+        _ if media_type.ends_with("zstd") => Some(Compression::ZSTD),
         _ if media_type.ends_with(".tar") => Some(Compression::Uncompressed),
         _ => None,
     }

@@ -134,11 +134,7 @@ impl Shared {
 
     /// What the first bytes say.
     pub(super) fn compression(&self) -> Compression {
-        match self.0.borrow().first.as_slice() {
-            [0x1f, 0x8b, ..] => Compression::Gzip { level: 0 },
-            [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd { level: 0 },
-            _ => Compression::Uncompressed,
-        }
+        Compression::of_stream(&self.0.borrow().first)
     }
 
     /// The real reason why unpacking failed: what stopped the bytes, or else that they are the wrong ones, or

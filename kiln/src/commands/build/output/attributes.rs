@@ -205,7 +205,7 @@ impl Attributes {
             (Some("uncompressed"), Some(_)) => {
                 return Err(CliError::usage("`uncompressed` has no `compression-level`"));
             }
-            (None | Some("gzip"), level) => (Compression::Gzip { level: level.unwrap_or(GZIP_LEVEL) }, 1..=9),
+            (None | Some("gzip"), level) => (Compression::Gzip { level: level.unwrap_or(GZIP_LEVEL) }, 0..=9),
             (Some("zstd"), level) => (Compression::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }, 1..=22),
             (Some("estargz"), _) => {
                 return Err(CliError::usage("compression `estargz` is not supported in this version")
