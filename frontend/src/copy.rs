@@ -59,7 +59,7 @@ impl StageLowering<'_, '_> {
         let inlines = copy.heredocs.iter().map(|heredoc| self.inline(heredoc)).collect::<Result<Vec<_>, _>>()?;
         let history = shared.history(&sources, &inlines);
         let shown = naming::displayed(&current.instruction.text, &self.state.environment, self.planner.escape);
-        let name = self.naming.next(&shown, current.is_trigger);
+        let name = self.next_name(&shown, current.is_trigger);
 
         let tree = self.state.tree.clone();
         let base = self.input(&tree);

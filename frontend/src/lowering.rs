@@ -13,15 +13,29 @@ use crate::nodes::{ImageRoot, Node, Plan, Planner, Root};
 use crate::stage::StageLowering;
 use crate::stages::Outline;
 use crate::state::{StageState, Tree};
-use crate::{BaseImage, Build, Options, Resolver, args, reach, resolve, syntax};
+use crate::{BaseImage, Build, Options, Resolver, Targeting, args, reach, resolve, syntax};
 
 /// Lowers a Dockerfile.
 ///
 /// # Errors
 /// Everything that is found wrong with it, not just the first thing, in the order of the file.
 pub fn lower(dockerfile: &Dockerfile, options: &Options, resolver: &dyn Resolver) -> Result<Build, Vec<Diagnostic>> {
+    lower_onto(Graph::new(), dockerfile, options, resolver)
+}
+
+/// Lowers a Dockerfile, for one platform of several: its steps come to those of `graph`, with which the equal ones are
+/// merged. What pointed into that graph points into the new one.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_onto(
+    graph: Graph,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    resolver: &dyn Resolver,
+) -> Result<Build, Vec<Diagnostic>> {
     let mut findings = Findings::default();
-    let build = try_lower(dockerfile, options, resolver, &mut findings);
+    let build = try_lower(graph, dockerfile, options, resolver, &mut findings);
     let has_errors = findings.has_errors();
     let mut diagnostics = findings.sorted();
     match build {
@@ -38,6 +52,7 @@ pub fn lower(dockerfile: &Dockerfile, options: &Options, resolver: &dyn Resolver
 
 /// `None` only where there are errors.
 fn try_lower(
+    graph: Graph,
     dockerfile: &Dockerfile,
     options: &Options,
     resolver: &dyn Resolver,
@@ -66,7 +81,7 @@ fn try_lower(
     findings.extend(unknown);
     let needed = resolve::resolve(&mut plan, target, &planner, resolver, findings);
     reach::check_order(&plan, &needed, findings);
-    Lowering::new(&plan, &planner, uncached).run(&needed, target, findings)
+    Lowering::new(graph, &plan, &planner, uncached).run(&needed, target, findings)
 }
 
 fn forget_images(plan: &mut Plan<'_>) {
@@ -106,10 +121,10 @@ struct Lowering<'p, 'a> {
 }
 
 impl<'p, 'a> Lowering<'p, 'a> {
-    fn new(plan: &'p Plan<'a>, planner: &'p Planner<'a>, uncached: Vec<usize>) -> Self {
+    fn new(graph: Graph, plan: &'p Plan<'a>, planner: &'p Planner<'a>, uncached: Vec<usize>) -> Self {
         let count = plan.nodes.len();
         let (trees, states, heirs) = (vec![None; count], vec![None; count], vec![0; count]);
-        Self { plan, planner, graph: Graph::new(), trees, states, heirs, uncached }
+        Self { plan, planner, graph, trees, states, heirs, uncached }
     }
 
     fn run(mut self, needed: &[bool], target: usize, findings: &mut Findings) -> Option<Build> {
@@ -137,7 +152,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
             planner: self.planner,
             graph: &mut self.graph,
             state: StageState::scratch(&node.platform),
-            naming: Naming::new(self.plan, node),
+            naming: Naming::new(self.plan, node, self.planner.options.targeting),
             stage: (index < self.plan.stages).then(|| node.name.clone().unwrap_or_else(|| index.to_string())),
             written: String::new(),
             is_uncached,
@@ -202,7 +217,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
             planner: self.planner,
             graph: &mut self.graph,
             state,
-            naming: Naming::new(self.plan, node),
+            naming: Naming::new(self.plan, node, self.planner.options.targeting),
             stage: Some(node.label.clone()),
             written: String::new(),
             is_uncached,
@@ -214,10 +229,11 @@ impl<'p, 'a> Lowering<'p, 'a> {
     }
 }
 
-/// An image for another platform than the build's says so, whatever its base was for.
+/// An image for a platform that was asked for says so, whatever its base was for.
 fn set_platform(image: &mut Image, built_for: &Platform, options: &Options) {
     let own = image.platform();
-    let platform = if options.platform != options.build_platform {
+    let is_asked = options.targeting != Targeting::Default || options.platform != options.build_platform;
+    let platform = if is_asked {
         &options.platform
     } else if image.architecture.is_empty() {
         built_for
@@ -239,7 +255,7 @@ impl StageLowering<'_, '_> {
     }
 
     fn take_in_local(&mut self, context: &str, node: &Node<'_>) {
-        let name = self.naming.next(&format!("FROM {context}"), false);
+        let name = self.next_name(&format!("FROM {context}"), false);
         self.state.tree = self.copy_of_local(context, name, node.instruction);
         self.state.note_layer(format!("FROM {context}"));
     }
@@ -269,7 +285,7 @@ impl StageLowering<'_, '_> {
                 self.naming.skip();
                 format!("[context {context}] {}", base.reference)
             }
-            (None, true) => self.naming.next(&shown, false),
+            (None, true) => self.next_name(&shown, false),
             (None, false) => shown,
         };
         let source = Source::Image { reference: base.reference.clone(), digest: base.digest };

@@ -1,12 +1,16 @@
-//! The names of steps, as BuildKit shows them: `[build 2/4] RUN make`.
+//! The names of steps, as BuildKit shows them: `[build 2/4] RUN make`, and `[linux/amd64->arm64 build 2/4] RUN make`
+//! where there are several platforms and the stage knows for which of them it works.
 
 use kiln_parser::{Kind, expand};
+use kiln_solver::Platform;
 
+use crate::Targeting;
 use crate::environment::Environment;
 use crate::nodes::{Item, Node, Plan, Root};
 
 /// Counts the steps of one stage.
 pub(crate) struct Naming {
+    shows_platform: bool,
     label: String,
     done: usize,
     total: usize,
@@ -14,19 +18,31 @@ pub(crate) struct Naming {
 
 impl Naming {
     /// The only stage of a Dockerfile goes without a name, if it copies from nothing else either.
-    pub(crate) fn new(plan: &Plan<'_>, node: &Node<'_>) -> Self {
+    pub(crate) fn new(plan: &Plan<'_>, node: &Node<'_>, targeting: Targeting) -> Self {
         let label = if plan.nodes.len() == 1 { String::new() } else { node.label.clone() };
         let from = usize::from(matches!(node.root, Root::Image(_) | Root::Local(_)));
-        Self { label, done: 0, total: from + node.items.iter().filter(|item| makes_step(item)).count() }
+        Self {
+            shows_platform: targeting == Targeting::OneOfSeveral,
+            label,
+            done: 0,
+            total: from + node.items.iter().filter(|item| makes_step(item)).count(),
+        }
     }
 
-    /// The name of the next step, which does `what`.
-    pub(crate) fn next(&mut self, what: &str, is_trigger: bool) -> String {
+    /// The name of the next step, which does `what` on this platform, in this environment.
+    pub(crate) fn next(
+        &mut self,
+        what: &str,
+        is_trigger: bool,
+        platform: &Platform,
+        environment: &Environment,
+    ) -> String {
         self.done += 1;
+        let platform = self.shows_platform.then(|| format!("{} ", direction(platform, environment)));
         let label = if self.label.is_empty() { String::new() } else { format!("{} ", self.label) };
         let width = self.total.max(1).ilog10() as usize + 1;
         let trigger = if is_trigger { "ONBUILD " } else { "" };
-        format!("[{label}{:>width$}/{}] {trigger}{what}", self.done, self.total)
+        format!("[{}{label}{:>width$}/{}] {trigger}{what}", platform.unwrap_or_default(), self.done, self.total)
     }
 
     /// Counts an instruction that turned out to need no step.
@@ -37,6 +53,32 @@ impl Naming {
 
 fn makes_step(item: &Item<'_>) -> bool {
     matches!(item.instruction.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+}
+
+/// What a stage runs on, and what it works for if its variables tell of something else: `linux/amd64->arm64`.
+fn direction(platform: &Platform, environment: &Environment) -> String {
+    let target = target(platform, environment).filter(|target| target != platform);
+    match target {
+        None => platform.to_string(),
+        Some(target) if target.os != platform.os => format!("{platform}->{target}"),
+        Some(target) => {
+            let variant = target.variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+            format!("{platform}->{}{variant}", target.architecture)
+        }
+    }
+}
+
+/// What the variables `TARGET…` tell of, as far as there are any; the rest is the stage's own.
+fn target(platform: &Platform, environment: &Environment) -> Option<Platform> {
+    if let Some(target) = environment.get("TARGETPLATFORM").and_then(|value| value.parse().ok()) {
+        return Some(target);
+    }
+    let part = |name| environment.get(name).filter(|value| !value.is_empty());
+    let (os, architecture, variant) = (part("TARGETOS"), part("TARGETARCH"), part("TARGETVARIANT"));
+    (os.is_some() || architecture.is_some() || variant.is_some()).then_some(())?;
+    // The variant of one architecture says nothing about another.
+    let variant = variant.or(platform.variant.as_deref().filter(|_| architecture.is_none()));
+    Some(Platform::new(os.unwrap_or(&platform.os), architecture.unwrap_or(&platform.architecture), variant))
 }
 
 /// An instruction's text with its variables replaced and its quotes removed; as it is where that is not possible.
@@ -97,6 +139,26 @@ fn with_upper_keyword(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn platforms_are_shown_with_what_they_work_for() {
+        let shown = |variables: &[&str]| {
+            let variables: Vec<String> = variables.iter().map(|&variable| variable.to_owned()).collect();
+            direction(&Platform::new("linux", "amd64", None), &Environment::of(&variables))
+        };
+        let cases = [
+            (&[][..], "linux/amd64"),
+            (&["TARGETPLATFORM=linux/amd64"], "linux/amd64"),
+            (&["TARGETPLATFORM=linux/arm64"], "linux/amd64->arm64"),
+            (&["TARGETPLATFORM=windows/amd64"], "linux/amd64->windows/amd64"),
+            (&["TARGETARCH=arm", "TARGETVARIANT=v6"], "linux/amd64->arm/v6"),
+            (&["TARGETOS=linux"], "linux/amd64"),
+            (&["TARGETVARIANT="], "linux/amd64"),
+        ];
+        for (variables, expected) in cases {
+            assert_eq!(shown(variables), expected);
+        }
+    }
 
     #[test]
     fn commands_are_shown_with_what_is_known() {

@@ -15,6 +15,8 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// What the image is to run on.
     pub platform: Platform,
+    /// Who says so.
+    pub targeting: Targeting,
     /// What the build runs on.
     pub build_platform: Platform,
     /// `--no-cache` and `--no-cache-filter`: which steps run even where a cache entry fits.
@@ -43,6 +45,7 @@ impl Options {
             labels: BTreeMap::new(),
             build_platform: platform.clone(),
             platform,
+            targeting: Targeting::Default,
             no_cache: NoCache::default(),
             contexts: BTreeMap::new(),
             entitlements: BTreeSet::new(),
@@ -52,6 +55,18 @@ impl Options {
             shm_size: None,
         }
     }
+}
+
+/// How a build came to be for its platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Targeting {
+    /// Nobody asked for another than that of the machine: the image is for what its base is for.
+    #[default]
+    Default,
+    /// It was asked for.
+    Asked,
+    /// It is one of several that were asked for: the names of steps say which.
+    OneOfSeveral,
 }
 
 /// Which steps run even where a cache entry fits, beside those that say so themselves.

@@ -101,7 +101,7 @@ impl StageLowering<'_, '_> {
             secrets.for_each(|name| masked.set(name, "****"));
         }
         let shown = naming::displayed_command(&text, &environment, self.planner.escape);
-        self.naming.next(&shown, current.is_trigger)
+        self.next_name(&shown, current.is_trigger)
     }
 
     /// A heredoc is a script for the shell, or is handed to the shell as it was written.

@@ -113,6 +113,11 @@ impl StageLowering<'_, '_> {
         expanded.map_err(|error| error_at(word, "expansion", error.to_string()))
     }
 
+    /// What the next step is called, which does `what`.
+    pub(crate) fn next_name(&mut self, what: &str, is_trigger: bool) -> String {
+        self.naming.next(what, is_trigger, &self.state.platform, &self.state.environment)
+    }
+
     pub(crate) fn globals(&self) -> &Environment {
         &self.planner.globals
     }

@@ -27,7 +27,7 @@ impl StageLowering<'_, '_> {
 
     fn make_directory(&mut self, path: &str, current: &Current<'_>) {
         let shown = naming::displayed(&current.instruction.text, &self.state.environment, self.planner.escape);
-        let name = self.naming.next(&shown, current.is_trigger);
+        let name = self.next_name(&shown, current.is_trigger);
         let owner = owner::parse(&self.state.image.config.user);
         let kind = FileActionKind::Mkdir(MkdirAction { path: path.to_owned(), mode: 0o755, owner });
         let tree = self.state.tree.clone();

@@ -1,5 +1,6 @@
 //! Which manifest of an index suits a platform.
 
+use kiln_cache::ImageRecord;
 use kiln_solver::Platform;
 
 use crate::spec::Descriptor;
@@ -20,6 +21,12 @@ pub(crate) fn choose<'a>(manifests: &'a [Descriptor], platform: &Platform) -> Op
 /// Whether an image for `offered` runs where `platform` is asked for.
 pub(crate) fn runs_on(platform: &Platform, offered: &Platform) -> bool {
     suitable(platform).contains(offered)
+}
+
+/// The image for a platform among those that a record of the store stands for; the best that runs there.
+pub(crate) fn image(record: &ImageRecord, platform: &Platform) -> Option<ImageRecord> {
+    let images = record.platforms();
+    suitable(platform).iter().find_map(|wanted| images.iter().find(|image| image.platform == *wanted)).cloned()
 }
 
 /// The platforms that an index offers, for an error.

@@ -190,8 +190,6 @@ fn platform_of_the_host() {
     let host = kiln_tests::layout::architecture();
     let image = world.image(&project, &["--platform", &format!("linux/{host}")]);
     assert_eq!(image.tree().text("arch"), format!("{host}\n"));
-    let other = if host == "amd64" { "linux/arm64" } else { "linux/amd64" };
-    world.build(&project).args(["--platform", other]).run().says("error");
 }
 
 #[test]

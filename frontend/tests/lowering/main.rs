@@ -5,6 +5,7 @@
 mod golden;
 mod growth;
 mod images;
+mod platforms;
 mod properties;
 mod render;
 mod resolving;

@@ -101,10 +101,10 @@ impl Images {
         let Some(record) = self.store().image(&name)? else {
             return Ok(None);
         };
-        if pulled.is_some_and(|(config, _)| *config == record.id) {
+        let Some(record) = choose::image(&record, platform) else {
             return Ok(None);
-        }
-        if !choose::runs_on(platform, &record.platform) {
+        };
+        if pulled.is_some_and(|(config, _)| *config == record.id) {
             return Ok(None);
         }
         let Some(config) = self.store().read_blob(&record.id, CONFIG_LIMIT)? else {

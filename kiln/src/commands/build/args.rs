@@ -61,16 +61,17 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) pull: bool,
 
-    /// Build for this platform; this version of kiln knows the host's own alone
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<String>,
+    /// Build for these platforms (linux/amd64,linux/arm64; `local` is the host's), several as one image with an index;
+    /// may be repeated [default: the host's, or DOCKER_DEFAULT_PLATFORM]
+    #[arg(long = "platform", value_name = "PLATFORMS")]
+    pub(super) platforms: Vec<String>,
 
     /// What to do with the result: `type=image|registry|oci|docker|tar|local|cacheonly[,dest=PATH]`, PATH for a directory, `-`
     /// for a tar archive on standard output; may be repeated
     ///
     /// Of images: `name`, `compression=gzip|zstd|uncompressed`, `compression-level`, `force-compression`,
     /// `oci-mediatypes`, `rewrite-timestamp`, `annotation[-PLACE][[PLATFORM]].KEY`; `tar=false` writes a directory.
-    /// Of directories: `platform-split`, and `mode=delete` to remove what is not in the result.
+    /// Of directories and tar archives: `platform-split`; of directories `mode=delete` to remove what is not in the result.
     #[arg(short, long = "output", value_name = "SPEC", allow_hyphen_values = true)]
     pub(super) outputs: Vec<String>,
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use kiln_frontend::checks::{self, KnownBases, Report, Subject, TargetStage};
 use kiln_frontend::{BaseImage, Options, Resolver};
-use kiln_image::Pull;
 use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::Platform;
 
-use super::{Builder, call_json, call_text, glue};
+use super::lower::add_new;
+use super::{Builder, call_json, call_text};
 use crate::diagnostics::{self, SourceFile};
 use crate::error::CliError;
 use crate::terminal;
@@ -131,23 +131,27 @@ impl Builder<'_> {
 
     fn checked(&self, file: &SourceFile, parsed: &Parsed) -> Result<Checked, CliError> {
         let ignore = self.request.ignore()?;
-        let options = self.options();
         let mut others = parsed.diagnostics.clone();
-        let report = if parsed.has_errors() {
+        let mut report = Report::default();
+        if parsed.has_errors() {
             let bases = KnownBases::new(&NoImages);
-            checks::check(&subject(file, parsed, &options, &bases, Some(&ignore)))
+            report = checks::check(&subject(file, parsed, &self.options(), &bases, Some(&ignore)));
         } else {
             let work = self.begin()?;
-            let pull = if self.request.pull { Pull::Always } else { Pull::Missing };
-            let resolver = glue::BaseImages { images: &work.images, progress: self.progress, pull };
+            let resolver = self.base_images(&work);
             let bases = KnownBases::new(&resolver);
-            let subject = subject(file, parsed, &options, &bases, Some(&ignore));
-            others.extend(lower_all(&subject));
-            if work.interrupt.is_set() {
-                return Err(CliError::interrupted());
+            for platform in &self.request.platforms {
+                let options = self.options_for(platform);
+                let subject = subject(file, parsed, &options, &bases, Some(&ignore));
+                add_new(&mut others, lower_all(&subject));
+                if work.interrupt.is_set() {
+                    return Err(CliError::interrupted());
+                }
+                let found = checks::check(&subject);
+                add_new(&mut report.problems, found.problems);
+                add_new(&mut report.findings, found.findings);
             }
-            checks::check(&subject)
-        };
+        }
         others.extend(report.problems.iter().cloned());
         let (errors, warnings): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|found| found.severity == Severity::Error);
@@ -155,16 +159,16 @@ impl Builder<'_> {
         Ok(Checked { errors, report })
     }
 
-    /// The checks of a build: warnings, or errors if the Dockerfile says so.
+    /// The checks of a build for one platform: warnings, or errors if the Dockerfile says so.
     pub(super) fn check_build(
         &self,
         file: &SourceFile,
         parsed: &Parsed,
+        options: &Options,
         bases: &KnownBases<'_>,
         ignore: Option<&Ignore>,
     ) -> Result<Vec<Diagnostic>, CliError> {
-        let options = self.options();
-        let mut subject = subject(file, parsed, &options, bases, ignore);
+        let mut subject = subject(file, parsed, options, bases, ignore);
         subject.all_stages = false;
         let report = checks::check(&subject);
         self.refuse(&report.problems, file)?;

@@ -7,10 +7,11 @@ use kiln_executor::sandbox::ExitStatus;
 use kiln_executor::{Container, Executor};
 use kiln_frontend::Resolver as _;
 use kiln_image::{ImageError, inspect, spec};
-use kiln_solver::{Exec, Layer, SolveError, StepError};
+use kiln_solver::{Exec, Graph, Layer, SolveError, StepError};
 
 use super::args::Args;
-use super::{Builder, Work};
+use super::lower::Lowered;
+use super::{Builder, Work, request};
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::local::image_error;
@@ -26,6 +27,9 @@ pub(in crate::commands) fn enter(
     environment: &Environment,
 ) -> Result<ExitStatus, CliError> {
     refuse_outputs(&args)?;
+    if request::platforms(&args.platforms, &|name| std::env::var_os(name))?.len() > 1 {
+        return Err(CliError::usage("`kiln debug` looks into an image for one platform").hint("give one `--platform`"));
+    }
     if words.is_empty() {
         console_for("a shell").map_err(|error| error.hint("run a command instead: `kiln debug IMAGE -- COMMAND`"))?;
     }
@@ -77,16 +81,17 @@ impl Builder<'_> {
         let (file, parsed) = self.read_dockerfile()?;
         let built = self.build_dockerfile(file, parsed)?;
         self.list_warnings(&built.warnings, &built.file);
-        self.enter(&built.executor, &built.layers, &built.build.image.config, words, &built.work)
+        let ([layers], [lowered]) = (built.layers.as_slice(), built.lowered.images.as_slice()) else {
+            return Err(CliError::bug("a stage without a platform"));
+        };
+        self.enter(&built.executor, layers, &lowered.image.config, words, &built.work)
     }
 
     fn enter_image(&self, name: &str, words: &[String]) -> Result<ExitStatus, CliError> {
         let work = self.begin()?;
         let (image, layers) = self.find_image(name, &work)?;
-        let nothing = kiln_parser::parse("FROM scratch\n");
-        let build = kiln_frontend::lower(&nothing.dockerfile, &self.options(), &self.base_images(&work))
-            .map_err(|_| CliError::bug("an empty Dockerfile cannot be built"))?;
-        let executor = self.executor(&build, &work)?;
+        let nothing = Lowered { graph: Graph::new(), images: Vec::new(), proxy_env: Vec::new() };
+        let executor = self.executor(&nothing, &work)?;
         self.enter(&executor, &layers, &image.config, words, &work)
     }
 
@@ -101,7 +106,7 @@ impl Builder<'_> {
             Err(ImageError::NoImage(_)) => {
                 let base = self
                     .base_images(work)
-                    .resolve(name, &self.request.platform)
+                    .resolve(name, self.request.first_platform())
                     .map_err(|error| CliError::from_error(Kind::User, &*error))?;
                 let layers = work.images.stack(&base.digest).map_err(|error| image_error(&error))?;
                 Ok((base.image, layers))

@@ -16,12 +16,17 @@ pub(super) struct BaseImages<'a> {
     pub(super) images: &'a Images,
     pub(super) progress: &'a Progress,
     pub(super) pull: Pull,
+    /// Whether there are several platforms, so that it matters for which of them one is.
+    pub(super) shows_platform: bool,
 }
 
 impl Resolver for BaseImages<'_> {
     fn resolve(&self, reference: &str, platform: &Platform) -> Result<BaseImage, BoxError> {
         let location = Location::parse(reference)?;
-        let name = format!("[internal] load metadata for {location}");
+        let name = match self.shows_platform {
+            true => format!("[{platform} internal] load metadata for {location}"),
+            false => format!("[internal] load metadata for {location}"),
+        };
         let resolved = self.progress.during(&name, |_| {
             self.images.resolve(&location, platform, self.pull).map_err(|error| image_error(&error))
         })?;

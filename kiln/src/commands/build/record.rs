@@ -77,7 +77,7 @@ fn command(request: &Request) -> BuildCommand {
         dockerfile,
         target: request.target.clone(),
         tags: request.tags.iter().map(|tag| tag.familiar()).collect(),
-        platform: request.platform.to_string(),
+        platform: request.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         build_args: build_args.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }

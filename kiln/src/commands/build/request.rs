@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use kiln_frontend::NoCache;
-use kiln_image::export::Annotations;
+use kiln_frontend::{NoCache, Targeting};
+use kiln_image::export::{Annotations, Format};
 use kiln_image::{Configuration, Reference};
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
@@ -24,6 +25,9 @@ use crate::progress::Style;
 
 /// The build argument and variable that says when everything was made.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// The variable that says what to build for where no flag does, as for Docker.
+const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 
 /// A build that has been asked for and can be tried.
 #[derive(Debug)]
@@ -44,7 +48,10 @@ pub(super) struct Request {
     /// How to say why each step ran, if at all.
     pub(super) explain: Option<Form>,
     pub(super) pull: bool,
-    pub(super) platform: Platform,
+    /// What to build for: at least one, each once.
+    pub(super) platforms: Vec<Platform>,
+    /// Whether anybody asked for them.
+    has_platforms: bool,
     pub(super) outputs: Vec<Output>,
     /// Notes on every image that is made.
     pub(super) annotations: Annotations,
@@ -160,7 +167,9 @@ impl Request {
         for text in &args.annotations {
             parse_annotation(&mut annotations, text)?;
         }
-        check_outputs(&outputs, &annotations, args.run.allows_mirrors())?;
+        let platforms = platforms(&args.platforms, variable)?;
+        check_platforms(&outputs, &annotations, &platforms)?;
+        check_outputs(&outputs, args.run.allows_mirrors())?;
         let call = Call::parse(if args.check { "check" } else { &args.call })?;
         Ok(Self {
             is_recorded: call.method == Method::Build,
@@ -182,7 +191,8 @@ impl Request {
             no_cache: no_cache(args.no_cache, args.no_cache_filter),
             explain: args.explain,
             pull: args.pull,
-            platform: parse_platform(args.platform.as_deref())?,
+            has_platforms: !platforms.is_empty(),
+            platforms: if platforms.is_empty() { vec![Platform::host()] } else { platforms },
             outputs,
             annotations,
             iidfile: args.iidfile,
@@ -196,6 +206,22 @@ impl Request {
 }
 
 impl Request {
+    /// The platform of what is there for one alone.
+    pub(super) fn first_platform(&self) -> &Platform {
+        // There is one always; but nothing here is worth a panic.
+        static HOST: LazyLock<Platform> = LazyLock::new(Platform::host);
+        self.platforms.first().unwrap_or(&HOST)
+    }
+
+    /// How the build came to be for its platforms.
+    pub(super) fn targeting(&self) -> Targeting {
+        match (self.has_platforms, self.platforms.len()) {
+            (_, 2..) => Targeting::OneOfSeveral,
+            (true, _) => Targeting::Asked,
+            (false, _) => Targeting::Default,
+        }
+    }
+
     /// What is left out of the main context. Only what is on this machine has a say: that is how Docker has it.
     pub(super) fn ignore(&self) -> Result<Ignore, CliError> {
         match self.remote_context {
@@ -267,13 +293,26 @@ fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
     }
 }
 
-/// Whether all that is to be written can be.
-fn check_outputs(outputs: &[Output], annotations: &Annotations, allows_mirrors: bool) -> Result<(), CliError> {
+/// Whether what is to be written fits to one platform or to several.
+fn check_platforms(outputs: &[Output], annotations: &Annotations, platforms: &[Platform]) -> Result<(), CliError> {
+    if platforms.len() > 1 {
+        let is_docker = |output: &Output| matches!(output, Output::Image { format: Format::Docker, .. });
+        return match outputs.iter().any(is_docker) {
+            true => Err(CliError::usage("an archive of `type=docker` holds an image for one platform")
+                .hint("write `type=oci`, which holds them all, or give one `--platform`")),
+            false => Ok(()),
+        };
+    }
     let own = outputs.iter().filter_map(Output::image).map(|image| &image.annotations);
     if own.chain([annotations]).any(Annotations::need_index) {
         return Err(CliError::usage("an image for one platform has no index that annotations could be in")
             .hint("leave `index:` and `index-descriptor:` away, or give several platforms"));
     }
+    Ok(())
+}
+
+/// Whether all that is to be written can be.
+fn check_outputs(outputs: &[Output], allows_mirrors: bool) -> Result<(), CliError> {
     let current = std::env::current_dir().unwrap_or_default();
     let is_risky =
         |output: &&Output| matches!(output, Output::Files(files) if files.is_mirror && !files.is_below(&current));
@@ -390,19 +429,21 @@ fn parse_context(text: &str) -> Result<(String, NamedContext), CliError> {
     Ok((name, context))
 }
 
-fn parse_platform(text: Option<&str>) -> Result<Platform, CliError> {
-    let host = Platform::host();
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(host) };
-    let mut platforms = text.split(',');
-    let platform: Platform = match (platforms.next(), platforms.next()) {
-        (Some(only), None) => only.parse().map_err(|error| CliError::from_error(Kind::Usage, &error))?,
-        _ => return Err(CliError::user("building for several platforms is not supported in this version")),
-    };
-    if platform != host {
-        let message = format!("building for `{platform}` on `{host}` is not supported in this version");
-        return Err(CliError::user(message).hint("run kiln on a machine of that platform"));
+/// The platforms asked for, each once; none if nobody asks.
+pub(super) fn platforms(
+    texts: &[String],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Vec<Platform>, CliError> {
+    let default = if texts.is_empty() { from_environment(DEFAULT_PLATFORM, variable)? } else { None };
+    let words = texts.iter().chain(&default).flat_map(|text| text.split(',')).map(str::trim);
+    let mut platforms = Vec::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        let platform: Platform = word.parse().map_err(|error| CliError::from_error(Kind::Usage, &error))?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
-    Ok(platform)
+    Ok(platforms)
 }
 
 #[cfg(test)]
@@ -459,7 +500,7 @@ mod tests {
         let request = request(&["/"]).unwrap();
         assert_eq!(request.context, PathBuf::from("/"));
         assert_eq!(request.dockerfile, DockerfileSource::File("/Dockerfile".into()));
-        assert_eq!(request.platform, Platform::host());
+        assert_eq!(request.platforms, [Platform::host()]);
         assert_eq!(request.style, Style::Plain);
         assert!(!request.print_id);
     }
@@ -546,12 +587,40 @@ mod tests {
     }
 
     #[test]
-    fn only_the_host_platform_is_built() {
-        assert!(request(&["--platform", &Platform::host().to_string(), "/"]).is_ok());
-        assert!(request(&["--platform", "linux", "/"]).is_ok());
-        assert!(message(&["--platform", "plan9/mips", "/"]).contains("not supported in this version"));
-        assert!(message(&["--platform", "linux/amd64,linux/arm64", "/"]).contains("several platforms"));
+    fn several_platforms_are_each_built_once() {
+        let platforms = |words: &[&str]| {
+            let request = request(words).unwrap();
+            let platforms: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
+            (platforms.join(" "), request.targeting())
+        };
+        let host = Platform::host().to_string();
+        assert_eq!(platforms(&["/"]), (host.clone(), Targeting::Default));
+        assert_eq!(platforms(&["--platform", "", "/"]), (host.clone(), Targeting::Default));
+        assert_eq!(platforms(&["--platform", "local", "/"]), (host, Targeting::Asked));
+        let words = ["--platform", "linux/s390x, linux/arm64", "--platform", "linux/arm64/v8,linux/arm", "/"];
+        assert_eq!(platforms(&words), ("linux/s390x linux/arm64 linux/arm/v7".to_owned(), Targeting::OneOfSeveral));
         assert_eq!(request(&["--platform", "a b", "/"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_environment_may_name_the_platform() {
+        let found = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            let variable = |name: &str| (name == DEFAULT_PLATFORM).then(|| "linux/s390x".into());
+            platforms(&texts, &variable).unwrap()
+        };
+        assert_eq!(found(&[]), [Platform::new("linux", "s390x", None)]);
+        assert_eq!(found(&["linux/arm64"]), [Platform::new("linux", "arm64", None)]);
+    }
+
+    #[test]
+    fn what_holds_one_platform_is_refused_for_several() {
+        let both = ["--platform", "linux/amd64,linux/arm64", "/"];
+        let with = |words: &[&str]| request(&[words, &both].concat());
+        assert!(with(&["-o", "type=docker,dest=a.tar"]).unwrap_err().message.contains("one platform"));
+        assert!(with(&["-o", "type=oci,dest=a.tar"]).is_ok());
+        assert!(with(&["--annotation", "index:a=b"]).is_ok());
+        assert!(message(&["--annotation", "index:a=b", "/"]).contains("has no index"));
     }
 
     #[test]

@@ -1,0 +1,183 @@
+//! Carrying out the steps of a build, and telling of what failed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
+use kiln_executor::{Context, Executor};
+use kiln_parser::Diagnostic;
+use kiln_parser::ignore::Ignore;
+use kiln_solver::{Graph, Input, Layer, Operation, Output, SolveError, Source, StepId, solve};
+
+use super::explain::{Explanations, Form};
+use super::lower::Lowered;
+use super::request::NamedContext;
+use super::{Builder, MAIN_CONTEXT, Work, glue, network, remote, sources};
+use crate::diagnostics::SourceFile;
+use crate::error::{CliError, Kind};
+use crate::progress::Steps;
+use crate::{failure, terminal};
+
+impl Builder<'_> {
+    /// Runs what has to be run; yields the layers for each platform, and why steps ran where that was asked for.
+    pub(super) fn solve(
+        &self,
+        lowered: &Lowered,
+        file: &SourceFile,
+        work: &Work,
+        executor: &Executor,
+        warnings: &[Diagnostic],
+    ) -> Result<(Vec<Vec<Layer>>, String), CliError> {
+        let graph = &lowered.graph;
+        let targets: Vec<StepId> = lowered.images.iter().filter_map(|image| Some(image.target?.step)).collect();
+        if targets.is_empty() {
+            return Ok((vec![Vec::new(); lowered.images.len()], String::new()));
+        }
+        let steps = Steps::new(self.progress, graph, &file.text);
+        let store = &*work.session.store;
+        let explanations = Explanations::new(&steps, self.request.explain.is_some());
+        let solved = solve(graph, &targets, executor, store, &explanations, &work.cancel);
+        let untraced = executor.untraced();
+        if let Some(why) = &untraced {
+            self.progress.untraced(why);
+        }
+        let explanation = match self.request.explain {
+            None => String::new(),
+            Some(Form::Text) => explanations.text(graph, untraced.as_deref()),
+            Some(Form::Json) => explanations.json(graph)?,
+        };
+        let outputs = match solved {
+            Ok(outputs) => outputs,
+            Err(failed) => {
+                self.list_warnings(warnings, file);
+                self.tell(&explanation)?;
+                let error = self.report(&failed, graph, file, &steps, work);
+                self.enter_failed(&failed, &error, executor, work);
+                return Err(error);
+            }
+        };
+        let mut made = outputs.into_iter();
+        let layers = lowered.images.iter().map(|image| match image.target {
+            Some(target) => layers_of(made.next().unwrap_or_default(), target),
+            None => Ok(Vec::new()),
+        });
+        Ok((layers.collect::<Result<_, _>>()?, explanation))
+    }
+
+    pub(super) fn executor(&self, lowered: &Lowered, work: &Work) -> Result<Executor, CliError> {
+        let plan = network::Plan::new(&work.configuration.dns);
+        let networks = plan.networks(&work.session.identity, self.environment);
+        let sandbox = Sandbox::new(SandboxSettings {
+            identity: work.session.identity.clone(),
+            directory: work.scratch.path().join("sandbox"),
+            resolv_conf: plan.resolver.host,
+            own_resolv_conf: plan.resolver.own,
+            hosts: hosts_with_own_name(&read_or_empty("/etc/hosts")),
+        });
+        let executor = Executor::new(kiln_executor::Settings {
+            store: work.session.store.clone(),
+            contexts: self.contexts(&lowered.graph, work)?,
+            images: Arc::new(glue::Layers(work.images.clone())),
+            sandbox: Arc::new(sandbox),
+            created: self.request.source_date_epoch,
+        });
+        let executor = executor
+            .with_environment(lowered.proxy_env.clone())
+            .with_networks(networks)
+            .with_remote(remote::settings(self.environment))
+            .with_credentials(self.request.run.credentials.clone())
+            .with_limits(self.request.run.limits.clone())
+            .map_err(|error| CliError::from_error(Kind::Environment, &error))?;
+        let executor = if self.request.run.is_traced { executor.with_tracing() } else { executor };
+        Ok(if self.request.shell_on_error { executor.keeping_failed() } else { executor })
+    }
+
+    /// Opens the contexts that the build reads.
+    fn contexts(&self, graph: &Graph, work: &Work) -> Result<BTreeMap<String, Arc<Context>>, CliError> {
+        let mut contexts = BTreeMap::new();
+        for (_, step) in graph.steps() {
+            let Operation::Source(Source::Local { name }) = &step.operation else { continue };
+            if !contexts.contains_key(name) {
+                contexts.insert(name.clone(), Arc::new(self.context(name, work)?));
+            }
+        }
+        Ok(contexts)
+    }
+
+    fn context(&self, name: &str, work: &Work) -> Result<Context, CliError> {
+        let (root, ignore) = match self.request.contexts.get(name) {
+            Some(NamedContext::Directory(directory)) => (directory.clone(), sources::ignore_of(directory)?),
+            Some(NamedContext::Remote(context)) => {
+                let title = context.title(&format!("context {name}"));
+                let fetch = |_| remote::fetch_tree(context, self.request, self.environment, work);
+                (self.progress.during(&title, fetch)?, Ignore::default())
+            }
+            _ if name == MAIN_CONTEXT && self.request.remote_context.is_some() => {
+                (self.request.context.clone(), Ignore::default())
+            }
+            _ if name == MAIN_CONTEXT => {
+                let ignore = self.progress.during("[internal] load .dockerignore", |_| self.request.ignore())?;
+                (self.request.context.clone(), ignore)
+            }
+            _ => return Err(CliError::bug(format!("nobody knows the context `{name}`"))),
+        };
+        let stat_cache = self.environment.root.join("contexts");
+        Context::open(name, &root, ignore, stat_cache).map_err(|error| CliError::from_error(Kind::User, &error))
+    }
+
+    /// Says why steps ran, where that was asked for.
+    pub(super) fn tell(&self, explanation: &str) -> Result<(), CliError> {
+        self.progress.finish();
+        match self.request.explain {
+            Some(Form::Json) => terminal::print(explanation)?,
+            Some(Form::Text) => terminal::say(explanation),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The report on a step that failed.
+    fn report(
+        &self,
+        failed: &SolveError,
+        graph: &Graph,
+        file: &SourceFile,
+        steps: &Steps<'_>,
+        work: &Work,
+    ) -> CliError {
+        if work.interrupt.is_set() {
+            return CliError::interrupted();
+        }
+        self.progress.finish();
+        let step = graph.step(failed.step);
+        let mut report = failure::output(&step.metadata.name, &steps.tail(failed.step));
+        if let Some(span) = step.metadata.span {
+            report.push_str(&failure::excerpt(&file.name, &file.text, span));
+        }
+        terminal::say(&report);
+        let mut error = CliError::user(failure::describe(step, &failed.error));
+        if let Some(span) = step.metadata.span {
+            error = error.at(&file.name, failure::line_of(&file.text, span.start));
+        }
+        error.hints = failure::hints(step, &failed.error);
+        error
+    }
+}
+
+/// The layers that the target is.
+fn layers_of(outputs: Vec<Output>, target: Input) -> Result<Vec<Layer>, CliError> {
+    match outputs.into_iter().nth(target.output as usize) {
+        Some(Output::Layers(layers)) => Ok(layers),
+        Some(Output::Local(name)) => {
+            Err(CliError::user(format!("the target is the context `{name}` itself, which is no image"))
+                .hint("copy what you need of it into a stage"))
+        }
+        None => Err(CliError::bug("the target has no result")),
+    }
+}
+
+/// A file of the machine that commands see a copy of; a machine without it is fine.
+fn read_or_empty(path: &str) -> Vec<u8> {
+    std::fs::read(Path::new(path)).unwrap_or_default()
+}
