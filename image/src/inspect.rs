@@ -1,10 +1,12 @@
 //! What commands such as `kiln images`, `inspect` and `history` ask about images of the store.
 
 use kiln_cache::{EntryKind, ImageRecord, Store, StoredLayer};
+use kiln_solver::{Layer, Platform};
 
-use crate::registry::CONFIG_LIMIT;
-use crate::spec::Image;
-use crate::{ImageError, Reference, documents};
+use crate::documents::{self, Document};
+use crate::registry::{CONFIG_LIMIT, MANIFEST_LIMIT};
+use crate::spec::{Descriptor, Image, media_type};
+use crate::{ImageError, Reference, choose};
 
 /// The image that a name or the beginning of an id means. Names come first.
 ///
@@ -21,13 +23,49 @@ pub fn find(store: &Store, name: &str) -> Result<ImageRecord, ImageError> {
     if prefix.is_empty() {
         return Err(nothing());
     }
-    let images = store.images()?.into_iter().map(|(_, record)| record);
-    let mut matching = images.filter(|record| record.id.hex().starts_with(&prefix));
-    let first = matching.next().ok_or_else(nothing)?;
-    match matching.find(|record| record.id != first.id) {
+    let known_as = |record: &ImageRecord| {
+        let platforms = record.index.iter().flat_map(|index| &index.images).map(|image| image.id);
+        let mut digests = [*record.identity(), record.id].into_iter().chain(platforms);
+        digests.find(|digest| digest.hex().starts_with(&prefix))
+    };
+    let images = store.images()?.into_iter();
+    let mut matching = images.filter_map(|(_, record)| Some((known_as(&record)?, record)));
+    let (digest, first) = matching.next().ok_or_else(nothing)?;
+    match matching.find(|(other, _)| *other != digest) {
         Some(_) => Err(ImageError::AmbiguousId(name.to_owned())),
         None => Ok(first),
     }
+}
+
+/// The image for a platform, of those that are here under the name `name`.
+///
+/// # Errors
+/// When there is none.
+pub fn for_platform(record: &ImageRecord, name: &str, platform: &Platform) -> Result<ImageRecord, ImageError> {
+    let platforms = record.platforms();
+    let exact = platforms.iter().find(|image| image.platform == *platform);
+    let suitable = || platforms.iter().find(|image| choose::runs_on(platform, &image.platform));
+    exact.or_else(suitable).cloned().ok_or_else(|| ImageError::Platform {
+        name: name.to_owned(),
+        platform: Box::new(platform.clone()),
+        available: platforms.iter().map(|image| image.platform.to_string()).collect(),
+    })
+}
+
+/// The index or manifest that an image came or went with, if it did and that is here.
+///
+/// # Errors
+/// When the store cannot be read, or the document is malformed.
+pub fn descriptor(store: &Store, image: &ImageRecord) -> Result<Option<Descriptor>, ImageError> {
+    let Some(digest) = image.index.as_ref().map(|index| index.digest).or(image.manifest) else { return Ok(None) };
+    let Some(bytes) = store.read_blob(&digest, MANIFEST_LIMIT)? else { return Ok(None) };
+    let media_type = match documents::read_document(&bytes, "", &digest.to_string())? {
+        Document::Index(index) if index.media_type.is_empty() => media_type::OCI_INDEX.to_owned(),
+        Document::Index(index) => index.media_type,
+        Document::Manifest(manifest) if manifest.media_type.is_empty() => media_type::OCI_MANIFEST.to_owned(),
+        Document::Manifest(manifest) => manifest.media_type,
+    };
+    Ok(Some(Descriptor::of(&media_type, &bytes)))
 }
 
 /// The bytes of an image's config.
@@ -66,9 +104,17 @@ pub fn size(store: &Store, image: &ImageRecord) -> Result<u64, ImageError> {
     Ok(layer_sizes(store, image)?.into_iter().flatten().sum())
 }
 
+/// How many bytes a layer has as it is transferred; `None` where it was neither fetched nor compressed.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn blob_size(store: &Store, layer: &Layer) -> Result<Option<u64>, ImageError> {
+    Ok(store.known_blob(&layer.diff_id)?.map(|blob| blob.size))
+}
+
 #[cfg(test)]
 mod tests {
-    use kiln_solver::{Digest, Layer, Origin};
+    use kiln_solver::{Digest, Origin};
 
     use super::*;
     use crate::fixture::Bench;

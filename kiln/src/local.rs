@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kiln_cache::Store;
+use kiln_cache::{ImageRecord, Store};
 use kiln_image::{ImageError, Reference, spec};
 use kiln_solver::Digest;
 
@@ -20,11 +20,16 @@ pub(crate) fn is_nameless(name: &str) -> bool {
     name.parse::<Digest>().is_ok()
 }
 
-/// All names of an image; being listed under its ID does not count as one.
-pub(crate) fn names_of(store: &Store, id: &Digest) -> Result<Vec<String>, CliError> {
+/// All names of the image that is known by this; being listed under its ID does not count as one.
+pub(crate) fn names_of(store: &Store, identity: &Digest) -> Result<Vec<String>, CliError> {
     let images = store.images().map_err(|error| store_error(&error))?;
-    let named = images.into_iter().filter(|(name, record)| record.id == *id && !is_nameless(name));
+    let named = images.into_iter().filter(|(name, record)| record.identity() == identity && !is_nameless(name));
     Ok(named.map(|(name, _)| name).collect())
+}
+
+/// What registries know an image by: the digest of its index or manifest, where it has one.
+pub(crate) fn digest_of(record: &ImageRecord) -> Option<Digest> {
+    record.index.as_ref().map(|index| index.digest).or(record.manifest)
 }
 
 /// An error about an image, with who has to act.

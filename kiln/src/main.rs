@@ -15,6 +15,7 @@ mod reasons;
 mod registry;
 mod session;
 mod signals;
+mod template;
 mod terminal;
 
 use std::ffi::OsStr;

@@ -24,6 +24,49 @@ fn images_lists_what_was_built() {
 }
 
 #[test]
+fn images_are_filtered_and_formatted() {
+    let world = world_with_app();
+    let project = world.project(&[("Dockerfile", "FROM busybox\nLABEL team=a\nRUN echo y > /y\n")]);
+    world.build(&project).args(["-t", "r.example/team/web:2", "-t", "web"]).succeeds();
+    let list = |args: &[&str]| {
+        let format = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+        let text = world.kiln(format).args(args).succeeds().stdout_text();
+        let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(list(&[]), "app:1.0 r.example/team/web:2 web:latest");
+    assert_eq!(list(&["--filter", "label=team=a"]), "r.example/team/web:2 web:latest");
+    assert_eq!(list(&["--filter", "reference=*:1.?"]), "app:1.0");
+    assert_eq!(list(&["-f", "since=app:1.0", "-f", "reference=web"]), "web:latest");
+    assert_eq!(list(&["-f", "dangling=true"]), "");
+    assert_eq!(list(&["r.example/*/web"]), "r.example/team/web:2");
+    let tree = world.kiln(["images", "--tree"]).succeeds().stdout_text();
+    let own = tree.lines().position(|line| line.starts_with("app:1.0 ")).unwrap();
+    assert!(tree.lines().nth(own + 1).unwrap().starts_with("└─ linux/"), "{tree}");
+    world.kiln(["images", "--filter", "colour=red"]).fails_with(2).says("there is no filter `colour`");
+    world.kiln(["images", "--format", "{{.Colour}}"]).fails().says("line 1, column 3").says("`.Colour`");
+    let found =
+        world.kiln(["inspect", "-f", "{{.Config.Labels.team}} {{len .RootFS.Layers}}", "nothing", "web"]).fails();
+    assert_eq!(found.stdout_text(), "a 2\n");
+}
+
+#[test]
+fn rmi_tells_what_goes() {
+    let world = world_with_app();
+    let id = world.kiln(["images", "-q", "--no-trunc"]).succeeds().stdout_text();
+    let id = id.trim();
+    world.kiln(["tag", "app:1.0", "app:2.0"]).succeeds();
+    assert_eq!(world.kiln(["rmi", "app:2.0"]).succeeds().stdout_text(), "Untagged: app:2.0\n");
+    world.kiln(["tag", id, "other"]).succeeds();
+    world.kiln(["rmi", id]).fails().says("several repositories").says("--force");
+    let removed = world.kiln(["rmi", "--force", id]).succeeds().stdout_text();
+    assert_eq!(removed, format!("Untagged: app:1.0\nUntagged: other:latest\nDeleted: {id}\n"));
+    world.kiln(["rmi", id]).fails_with(1).says("no image");
+    world.kiln(["rmi", "--force", id]).succeeds().says("no image");
+}
+
+#[test]
 fn tag_and_rmi() {
     let world = world_with_app();
     world.kiln(["tag", "app:1.0", "other/app:2"]).succeeds();

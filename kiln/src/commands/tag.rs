@@ -31,6 +31,6 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let image = ImageRecord { tagged: SystemTime::now(), ..image };
     store.tag(&target.to_string(), &image).map_err(|error| store_error(&error))?;
     // It has a name now: being listed under its ID is over.
-    store.untag(&image.id.to_string()).map_err(|error| store_error(&error))?;
+    store.untag(&image.identity().to_string()).map_err(|error| store_error(&error))?;
     Ok(())
 }
