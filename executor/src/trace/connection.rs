@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{Mode, OFlags};
@@ -16,6 +18,9 @@ use super::{TraceError, Untraceable};
 
 /// Requests carry a name or two; the kernel wants room for the least write (4 KiB) and 8 KiB at least.
 const LONGEST_REQUEST: usize = 64 << 10;
+/// How long the thread looks out for the next request before it sleeps. A command that walks a tree asks again within a
+/// few microseconds, and to wake a sleeping processor takes longer than to answer: in a virtual machine, much longer.
+const LOOKOUT: Duration = Duration::from_micros(30);
 
 /// A mounted server. One thread answers: more only take requests away from each other's warm caches, and an answer
 /// seldom waits for the disk.
@@ -46,7 +51,7 @@ impl Connection {
         let mounted = mount.try_clone().map_err(Untraceable::Thread)?;
         let service = Arc::new(Mutex::new(Service::On(Box::new(server))));
         let served = service.clone();
-        let thread = std::thread::Builder::new().name("trace".to_owned());
+        let thread = thread::Builder::new().name("trace".to_owned());
         let serve = move || {
             serve(&served, &device, &stopped);
             // The thread alone has the device. However it ends, the connection ends with it, and whoever waits for an
@@ -96,15 +101,19 @@ fn serve(service: &Mutex<Service>, device: &OwnedFd, stop: &OwnedFd) {
 fn answer_all(service: &Mutex<Service>, device: &OwnedFd, stop: &OwnedFd) -> Result<(), Errno> {
     let mut request = vec![0; LONGEST_REQUEST];
     let mut reply = Vec::with_capacity(4096);
+    let mut idle_since = None;
     loop {
         match rustix::io::read(device, &mut request[..]) {
             Ok(length) => {
+                idle_since = None;
                 let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
                 let Service::On(server) = &mut *service else { return Ok(()) };
                 answer(server, device, request.get(..length).unwrap_or_default(), &mut reply)?;
             }
             // It was taken back.
             Err(Errno::NOENT | Errno::INTR) => {}
+            // Others go first.
+            Err(Errno::AGAIN) if idle_since.get_or_insert_with(Instant::now).elapsed() < LOOKOUT => thread::yield_now(),
             Err(Errno::AGAIN) => {
                 if wait(device, stop)? {
                     return Ok(());
