@@ -13,10 +13,12 @@ use std::path::PathBuf;
 
 use kiln_cache::{LayerDraft, StoreError, StoredLayer, View};
 use kiln_solver::{
-    Cancel, Digest, Exec, Job, Layer, LogStream, Made, Mount, MountKind, Origin, Output, Security, StepError,
+    Cancel, Digest, Exec, Job, Layer, LogStream, Made, Mount, MountKind, Origin, Output, Platform, Security, Step,
+    StepError,
 };
 
 use crate::cgroup::{CgroupError, MemoryKill};
+use crate::emulation::Support;
 use crate::sandbox::{ExitStatus, Limits, Network, Root, RunSpec, SandboxError};
 use crate::{Executor, paths};
 
@@ -43,6 +45,16 @@ pub(crate) enum ExecError {
     /// It could not get control groups of its own.
     #[error(transparent)]
     Groups(#[from] CgroupError),
+    /// It is for a platform that this machine cannot run.
+    #[error(
+        "commands for `{platform}` cannot run here: this machine is `{}`, and knows no interpreter for them{}",
+        Platform::host(),
+        emulation_hint(platform)
+    )]
+    Foreign {
+        /// That platform.
+        platform: Box<Platform>,
+    },
     /// What it mounts cannot be had.
     #[error(transparent)]
     Mounts(#[from] MountError),
@@ -67,6 +79,7 @@ impl From<ExecError> for StepError {
 /// Runs the command of an Exec step and commits what it wrote. A command that a shell reports as killed by a
 /// signal ends with the shell's exit code, 128 and the number; [`StepError::Signal`] is for the command itself.
 pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Result<Made, StepError> {
+    check_exec(executor, job.step)?;
     let mut prepared = prepare(executor, job, exec)?;
     let watch = Watch::begin(executor, exec, job.inputs, &mut prepared)?;
     if let Err(error) = run(executor, job, exec, &prepared.spec) {
@@ -92,6 +105,25 @@ pub(crate) fn run_exec(executor: &Executor, job: &Job<'_>, exec: &Exec) -> Resul
         outputs.insert(output, Output::Layers(layers));
     }
     Ok(Made { outputs: outputs.into_values().collect(), observation })
+}
+
+/// Whether this machine can run a command at all, as far as that can be told.
+pub(crate) fn check_exec(executor: &Executor, step: &Step) -> Result<(), ExecError> {
+    match (executor.support(step.platform.as_ref()), &step.platform) {
+        (Support::Missing, Some(platform)) => Err(ExecError::Foreign { platform: Box::new(platform.clone()) }),
+        _ => Ok(()),
+    }
+}
+
+/// What can be done about an interpreter that is missing.
+fn emulation_hint(platform: &Platform) -> String {
+    format!(
+        "\nhint: install `qemu-user-static` (Debian, Ubuntu), or \
+         `docker run --privileged --rm tonistiigi/binfmt --install {}`\n\
+         hint: a stage that begins with `FROM --platform=$BUILDPLATFORM` runs on this machine's own platform, \
+         to compile for others",
+        platform.architecture
+    )
 }
 
 /// Begins what takes longest of what a command needs.
@@ -191,7 +223,7 @@ fn run_alone(executor: &Executor, job: &Job<'_>, spec: &RunSpec) -> Result<(), S
         Ok(ExitStatus::Code(0)) => Ok(()),
         Ok(ExitStatus::Code(code)) => Err(StepError::ExitCode(code)),
         Ok(ExitStatus::Signal(number)) => Err(StepError::Signal(number)),
-        Err(error) => Err(refuse(job, error)),
+        Err(error) => Err(refuse(executor, job, error)),
     }
 }
 
@@ -210,14 +242,31 @@ fn lowers(stored: &[StoredLayer]) -> Vec<PathBuf> {
 }
 
 /// A program that cannot be executed ends a step with the code that a shell would give, after saying why.
-fn refuse(job: &Job<'_>, error: SandboxError) -> StepError {
+fn refuse(executor: &Executor, job: &Job<'_>, error: SandboxError) -> StepError {
     let code = match &error {
         SandboxError::NotFound { .. } => 127,
         SandboxError::NotExecutable { .. } => 126,
         _ => return ExecError::Sandbox(error).into(),
     };
-    job.observer.log(job.id, LogStream::Stderr, format!("{error}\n").as_bytes());
+    let mut message = format!("{error}\n");
+    if let Some(platform) = &job.step.platform {
+        message.push_str(&remark(&executor.support(Some(platform)), platform));
+    }
+    job.observer.log(job.id, LogStream::Stderr, message.as_bytes());
     StepError::ExitCode(code)
+}
+
+/// Why the programs of a platform perhaps do not run, for whoever sees that one did not.
+fn remark(support: &Support, platform: &Platform) -> String {
+    match support {
+        Support::Native | Support::Interpreter { is_open: true, .. } | Support::Missing => String::new(),
+        Support::Interpreter { path, is_open: false } => format!(
+            "programs for {platform} run by {path}, which has to be in the image: it was registered without the flag F\n"
+        ),
+        Support::Unknown => format!(
+            "programs for {platform} take an interpreter here, such as qemu-user-static, registered in binfmt_misc\n"
+        ),
+    }
 }
 
 /// The layers that the root mount shows.

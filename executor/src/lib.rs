@@ -12,6 +12,7 @@ pub mod cgroup;
 mod context;
 mod credentials;
 mod differences;
+mod emulation;
 mod error;
 mod exec;
 mod files;
@@ -25,6 +26,7 @@ mod worker;
 
 pub use context::{Context, ContextError};
 pub use credentials::Credentials;
+pub use emulation::Interpreters;
 pub use error::ExecutorError;
 pub use exec::container::{Container, ContainerCommand};
 pub use exec::limits::StepLimits;

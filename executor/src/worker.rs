@@ -7,15 +7,16 @@ use std::time::SystemTime;
 use kiln_cache::{Store, StoredLayer, View};
 use kiln_solver::{
     Cancel, CopyAction, Digest, FileAction, FileActionKind, Job, Layer, Made, Mismatch, Operation, Origin, Output,
-    Source, Step, StepError, StepId, Worker,
+    Platform, Source, Step, StepError, StepId, Worker,
 };
 
 use crate::cgroup::{CgroupError, Groups};
 use crate::differences::differences;
+use crate::emulation::{Interpreters, Support};
 use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
 use crate::exec::observed::{self, Watching};
-use crate::exec::{Prepared, expect_exec, mounted_content, run_exec};
+use crate::exec::{Prepared, check_exec, expect_exec, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::network::Networks;
 use crate::sandbox::Sandbox;
@@ -66,6 +67,7 @@ pub struct Executor {
     /// The containers of steps that failed, where they are to be kept.
     failed: Option<Mutex<HashMap<StepId, Container>>>,
     networks: Option<Networks>,
+    interpreters: Option<Interpreters>,
     watching: Watching,
 }
 
@@ -80,6 +82,7 @@ impl Executor {
             groups: Groups::none(),
             credentials: Credentials::default(),
             networks: None,
+            interpreters: None,
             failed: None,
             watching: Watching::default(),
         }
@@ -118,6 +121,20 @@ impl Executor {
     #[must_use]
     pub fn with_networks(self, networks: Networks) -> Self {
         Self { networks: Some(networks), ..self }
+    }
+
+    /// The same, knowing which commands of other platforms these can run; else they are tried.
+    #[must_use]
+    pub fn with_interpreters(self, interpreters: Interpreters) -> Self {
+        Self { interpreters: Some(interpreters), ..self }
+    }
+
+    /// What it takes to run the commands of a platform.
+    pub(crate) fn support(&self, platform: Option<&Platform>) -> Support {
+        match (&self.interpreters, platform) {
+            (Some(interpreters), Some(platform)) => interpreters.support(platform),
+            _ => Support::Native,
+        }
     }
 
     /// The same, observing what commands look at in the layers above their base image, where the machine lets it.
@@ -340,6 +357,13 @@ impl Worker for Executor {
             Operation::Exec(exec) => return run_exec(self, &job, exec),
         };
         Ok(outputs.into())
+    }
+
+    fn check(&self, step: &Step) -> Result<(), StepError> {
+        match &step.operation {
+            Operation::Exec(_) => Ok(check_exec(self, step)?),
+            Operation::Source(_) | Operation::File(_) => Ok(()),
+        }
     }
 
     fn expect(&self, step: &Step) {

@@ -251,6 +251,9 @@ pub enum ImageError {
     /// Annotations were given that only an index can have.
     #[error("annotations of an index need one, and an image for one platform has none")]
     NoIndex,
+    /// Files of several images were to be written to one place, and more than one of them has this one.
+    #[error("more than one platform has a file `{}`, and only one can be written\nhint: leave `platform-split=false` out: then each platform gets a directory of its own", .0.escape_ascii())]
+    Overlap(Vec<u8>),
     /// No image of the store has this name or id.
     #[error("no image `{0}` in the store")]
     NoImage(String),

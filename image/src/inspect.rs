@@ -42,13 +42,10 @@ pub fn find(store: &Store, name: &str) -> Result<ImageRecord, ImageError> {
 /// # Errors
 /// When there is none.
 pub fn for_platform(record: &ImageRecord, name: &str, platform: &Platform) -> Result<ImageRecord, ImageError> {
-    let platforms = record.platforms();
-    let exact = platforms.iter().find(|image| image.platform == *platform);
-    let suitable = || platforms.iter().find(|image| choose::runs_on(platform, &image.platform));
-    exact.or_else(suitable).cloned().ok_or_else(|| ImageError::Platform {
+    choose::image(record, platform).ok_or_else(|| ImageError::Platform {
         name: name.to_owned(),
         platform: Box::new(platform.clone()),
-        available: platforms.iter().map(|image| image.platform.to_string()).collect(),
+        available: record.platforms().iter().map(|image| image.platform.to_string()).collect(),
     })
 }
 

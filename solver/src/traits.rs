@@ -126,6 +126,14 @@ pub trait Worker: Sync {
     /// Whatever kept it from succeeding; nothing of a failed step may be left behind.
     fn run(&self, job: Job<'_>) -> Result<Made, StepError>;
 
+    /// Whether a step can be run at all: asked, before any step is carried out, of those that will be run in any case.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, _step: &Step) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// Told, before any step is carried out, of one that will be run in any case: what it needs can be begun.
     fn expect(&self, _step: &Step) {}
 

@@ -33,6 +33,7 @@ mod mounts;
 mod network;
 mod observed_mounts;
 mod parallel;
+mod platforms;
 mod progress;
 mod prune;
 mod push;

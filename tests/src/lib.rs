@@ -16,6 +16,7 @@ pub mod bases;
 pub mod buildah;
 pub mod command;
 pub mod compare;
+pub mod emulation;
 pub mod image;
 pub mod layout;
 pub mod podman;

@@ -15,6 +15,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -135,7 +136,27 @@ pub fn local(
 }
 
 fn views(images: &Images, files: &[Files], cancel: &Cancel) -> Result<Vec<View>, ImageError> {
-    files.iter().map(|files| Ok(View::new(stored(images, &files.layers, cancel)?))).collect()
+    let view = |files: &Files| Ok(View::new(stored(images, &files.layers, cancel)?));
+    let views = files.iter().map(view).collect::<Result<Vec<View>, ImageError>>()?;
+    if files.len() > 1 {
+        check_overlaps(files, &views)?;
+    }
+    Ok(views)
+}
+
+/// Images that go into the same directory may share directories and nothing else.
+fn check_overlaps(files: &[Files], views: &[View]) -> Result<(), ImageError> {
+    let mut seen: HashMap<(&str, Vec<u8>), bool> = HashMap::new();
+    for (files, view) in files.iter().zip(views) {
+        for found in view.walk(b"")? {
+            let is_directory = found.entry.is_directory();
+            let place = (files.directory.as_str(), found.entry.path.to_vec());
+            if seen.insert(place, is_directory).is_some_and(|other| !(other && is_directory)) {
+                return Err(ImageError::Overlap(found.entry.path.to_vec()));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn stored(images: &Images, layers: &[Layer], cancel: &Cancel) -> Result<Vec<StoredLayer>, ImageError> {

@@ -24,6 +24,7 @@ enum LookedUp {
 impl Solver<'_> {
     pub(super) fn carry_out(self, plan: Plan, keys: &Keys) -> Result<HashMap<StepId, Vec<Output>>, SolveError> {
         let Plan { mut outputs, mut pending } = plan;
+        self.check(&pending)?;
         self.expect(&pending);
         let mut failure: Option<SolveError> = None;
         let mut running = 0_usize;
@@ -79,13 +80,30 @@ impl Solver<'_> {
         }
     }
 
-    /// Tells the worker of the first command, if that cannot be found: one that was never run has left no record.
+    /// Fails if there is a step that cannot be run and has to be. What was done before it would be for nothing.
+    fn check(self, pending: &[StepId]) -> Result<(), SolveError> {
+        for &id in pending {
+            if let Err(error) = self.worker.check(self.graph.step(id))
+                && self.is_new(self.graph.step(id))
+            {
+                return Err(self.fail(id, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a step will be run in any case: one that was never run has left no record.
+    fn is_new(self, step: &Step) -> bool {
+        // Where the records cannot be read, others will say so.
+        let was_run = || self.records.nearest(step).map_or(true, |past| past.is_some_and(|past| past.same_definition));
+        step.metadata.ignore_cache.is_some() || !was_run()
+    }
+
+    /// Tells the worker of the first command, if that cannot be found.
     fn expect(self, pending: &[StepId]) {
         let mut steps = pending.iter().map(|id| self.graph.step(*id));
         let Some(step) = steps.find(|step| matches!(step.operation, Operation::Exec(_))) else { return };
-        // Where the records cannot be read, others will say so.
-        let was_run = || self.records.nearest(step).map_or(true, |past| past.is_some_and(|past| past.same_definition));
-        if step.metadata.ignore_cache.is_some() || !was_run() {
+        if self.is_new(step) {
             self.worker.expect(step);
         }
     }

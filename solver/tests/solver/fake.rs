@@ -113,6 +113,7 @@ pub(crate) struct World {
     ran: Mutex<Vec<String>>,
     hits: Mutex<Vec<(StepId, Hit)>>,
     drifted: Mutex<HashSet<String>>,
+    refused: Mutex<HashSet<String>>,
     meeting: (Mutex<usize>, Condvar),
 }
 
@@ -143,6 +144,11 @@ impl World {
     /// From now on the step of this name gives another output, as one that asks the network might.
     pub(crate) fn drift(&self, name: &str) {
         self.drifted.lock().unwrap().insert(name.to_owned());
+    }
+
+    /// From now on the step of this name cannot be run.
+    pub(crate) fn refuse(&self, name: &str) {
+        self.refused.lock().unwrap().insert(name.to_owned());
     }
 
     pub(crate) fn expect_to_meet(&self, number: usize) {
@@ -277,6 +283,13 @@ impl Worker for World {
         let bits = self.bits(exec, inputs);
         let mismatch = || Mismatch { subject: "bits".to_owned(), was: format!("{facts:?}"), is: format!("{bits:?}") };
         Ok((bits != facts).then(mismatch))
+    }
+
+    fn check(&self, step: &Step) -> Result<(), StepError> {
+        match self.refused.lock().unwrap().contains(&step.metadata.name) {
+            true => Err(StepError::other("this step cannot be run")),
+            false => Ok(()),
+        }
     }
 
     fn run(&self, job: Job<'_>) -> Result<Made, StepError> {

@@ -192,6 +192,37 @@ fn a_failure_stops_the_rest_and_keeps_what_finished() {
 }
 
 #[test]
+fn nothing_runs_for_a_step_that_cannot() {
+    let world = World::new(&[("src", 1)]);
+    let mut build = Build::new();
+    let source = build.local("src");
+    let first = build.peek("first", &[source]);
+    let second = build.mix("second", &[first]);
+    world.refuse("second");
+    let error = world.solve(&build, &[second]).unwrap_err();
+    assert_eq!(error.step, build.id(second));
+    assert_eq!(world.take_ran(), [""; 0]);
+}
+
+#[test]
+fn a_step_that_cannot_be_run_may_be_found() {
+    let world = World::new(&[]);
+    let mut build = Build::new();
+    let base = build.image(1);
+    let first = build.mix("first", &[base]);
+    let second = build.mix("second", &[first]);
+    world.solve(&build, &[second]).unwrap();
+    world.take_ran();
+    world.refuse("second");
+    world.solve(&build, &[second]).unwrap();
+    assert_eq!(world.take_ran(), [""; 0]);
+    // Its definition key is worth nothing now, but what it takes in is the same.
+    build.ignore_cache("first");
+    world.solve(&build, &[second]).unwrap();
+    assert_eq!(world.take_ran(), ["first"]);
+}
+
+#[test]
 fn a_request_to_stop_keeps_steps_from_starting() {
     let world = World::new(&[]);
     let mut build = Build::new();

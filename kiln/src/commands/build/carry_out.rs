@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
-use kiln_executor::{Context, Executor};
+use kiln_executor::{Context, Executor, Interpreters};
 use kiln_parser::Diagnostic;
 use kiln_parser::ignore::Ignore;
 use kiln_solver::{Graph, Input, Layer, Operation, Output, SolveError, Source, StepId, solve};
@@ -85,6 +85,7 @@ impl Builder<'_> {
         let executor = executor
             .with_environment(lowered.proxy_env.clone())
             .with_networks(networks)
+            .with_interpreters(Interpreters::of("/proc/sys/fs/binfmt_misc"))
             .with_remote(remote::settings(self.environment))
             .with_credentials(self.request.run.credentials.clone())
             .with_limits(self.request.run.limits.clone())

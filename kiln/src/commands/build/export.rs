@@ -105,7 +105,9 @@ impl Exporter<'_> {
         match output {
             Output::Image { format, image, destination } => self.write_image(*format, image, destination).map(Some),
             Output::Files(files) => self.write_files(files).map(|()| None),
-            Output::Archive(destination) => self.write_archive(destination).map(|()| None),
+            Output::Archive { destination, platform_split } => {
+                self.write_archive(destination, *platform_split).map(|()| None)
+            }
             Output::Store { .. } | Output::CacheOnly => Ok(None),
         }
     }
@@ -268,14 +270,14 @@ impl Exporter<'_> {
         })
     }
 
-    fn write_archive(&self, destination: &ArchiveDestination) -> Result<(), CliError> {
+    fn write_archive(&self, destination: &ArchiveDestination, split: Option<bool>) -> Result<(), CliError> {
         let path = match destination {
             ArchiveDestination::File(path) => Some(path),
             ArchiveDestination::Stdout => None,
         };
         self.progress.during("exporting to client tarball", |group| {
             with_archive(path, |place| {
-                export::tar(self.images, &self.files(None), self.request.source_date_epoch, place, self.cancel)
+                export::tar(self.images, &self.files(split), self.request.source_date_epoch, place, self.cancel)
                     .map_err(|error| image_error(&error))
             })?;
             self.progress.note(group, "sending tarball done");

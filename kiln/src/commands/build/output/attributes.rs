@@ -169,11 +169,12 @@ impl Attributes {
     }
 
     fn archive(self) -> Result<Output, CliError> {
-        self.takes_only(&["dest"])?;
-        match &self.dest {
-            Some(path) if path != "-" => Ok(Output::Archive(ArchiveDestination::File(non_empty(path)?))),
-            _ => Ok(Output::Archive(ArchiveDestination::Stdout)),
-        }
+        self.takes_only(&["dest", "platform-split"])?;
+        let destination = match &self.dest {
+            Some(path) if path != "-" => ArchiveDestination::File(non_empty(path)?),
+            _ => ArchiveDestination::Stdout,
+        };
+        Ok(Output::Archive { destination, platform_split: self.platform_split })
     }
 
     /// Whether nothing else was given.

@@ -43,7 +43,12 @@ pub(crate) enum Output {
     /// The files of the final stage, in a directory.
     Files(FilesOutput),
     /// The files of the final stage as one tar archive.
-    Archive(ArchiveDestination),
+    Archive {
+        /// Where it goes.
+        destination: ArchiveDestination,
+        /// Whether each platform gets a directory of its own; where there are several unless this says otherwise.
+        platform_split: Option<bool>,
+    },
     /// Nothing but what the cache keeps.
     CacheOnly,
 }
@@ -112,14 +117,18 @@ impl ImageAttributes {
 impl Output {
     /// Whether it goes to standard output.
     pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, Self::Image { destination: Destination::Stdout, .. } | Self::Archive(ArchiveDestination::Stdout))
+        matches!(
+            self,
+            Self::Image { destination: Destination::Stdout, .. }
+                | Self::Archive { destination: ArchiveDestination::Stdout, .. }
+        )
     }
 
     /// What the image is to look like, where one is made.
     pub(super) fn image(&self) -> Option<&ImageAttributes> {
         match self {
             Self::Store { image, .. } | Self::Image { image, .. } => Some(image),
-            Self::Files(_) | Self::Archive(_) | Self::CacheOnly => None,
+            Self::Files(_) | Self::Archive { .. } | Self::CacheOnly => None,
         }
     }
 

@@ -14,6 +14,10 @@ fn files(directory: &str) -> Output {
     Output::Files(FilesOutput { directory: directory.into(), platform_split: None, is_mirror: false })
 }
 
+fn archive(destination: ArchiveDestination) -> Output {
+    Output::Archive { destination, platform_split: None }
+}
+
 #[test]
 fn outputs_are_understood() {
     use Compression::{Gzip, Uncompressed, Zstd};
@@ -23,12 +27,12 @@ fn outputs_are_understood() {
     let cases = [
         ("out", files("out")),
         ("a=b", files("a=b")),
-        ("-", Output::Archive(ArchiveDestination::Stdout)),
+        ("-", archive(ArchiveDestination::Stdout)),
         ("type=local,dest=out", files("out")),
         ("type=local,dest=out,mode=copy", files("out")),
-        ("type=tar", Output::Archive(ArchiveDestination::Stdout)),
-        ("type=tar,dest=-", Output::Archive(ArchiveDestination::Stdout)),
-        ("dest=a.tar,type=tar", Output::Archive(ArchiveDestination::File("a.tar".into()))),
+        ("type=tar", archive(ArchiveDestination::Stdout)),
+        ("type=tar,dest=-", archive(ArchiveDestination::Stdout)),
+        ("dest=a.tar,type=tar", archive(ArchiveDestination::File("a.tar".into()))),
         ("type=oci", image(Oci, None, stdout())),
         ("type=docker,dest=app.tar", image(Docker, None, file("app.tar"))),
         ("type=docker,dest=app,tar=false", image(Docker, None, Destination::Directory("app".into()))),
