@@ -4,10 +4,13 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use kiln_solver::{Digest, Key, Layer, Observation, Origin, Output, Past, Record, Records, Step, StepError};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::{Store, StoreError, database, gc, past};
+
+/// How many keys of one result others are told.
+const MOST_KEYS: u32 = 16;
 
 /// A layer in a record.
 #[derive(Serialize, Deserialize)]
@@ -89,6 +92,12 @@ fn layers_of(outputs: &[Output]) -> impl Iterator<Item = &Digest> {
     trees.flatten().map(|layer| &layer.diff_id)
 }
 
+/// Outputs as a column of the database has them.
+fn to_text(outputs: &[Output]) -> rusqlite::Result<String> {
+    let outputs: Vec<RecordedOutput> = outputs.iter().map(RecordedOutput::from).collect();
+    serde_json::to_string(&outputs).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
 impl Store {
     fn find_record(&self, key: &Key) -> Result<Option<Vec<Output>>, StoreError> {
         let text: Option<String> = self.inner().database.read(|connection| {
@@ -110,10 +119,27 @@ impl Store {
         Ok(Some(outputs))
     }
 
-    /// Whether every layer that only running a step again would bring back is here.
+    /// The other keys under which steps that did this and came to this are recorded, the newest of them, sorted: for
+    /// telling others what this store knows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn keys_of(&self, own: &Digest, outputs: &[Output]) -> Result<Vec<Key>, StoreError> {
+        let outputs = to_text(outputs)?;
+        let mut keys: Vec<Key> = self.inner().database.read(|connection| {
+            let select = "SELECT key FROM records WHERE step = ?1 AND outputs = ?2 ORDER BY id DESC LIMIT ?3";
+            let mut query = connection.prepare_cached(select)?;
+            let parameters = params![own.as_bytes(), outputs, MOST_KEYS];
+            query.query_map(parameters, |row| database::digest(row, 0).map(Key))?.collect()
+        })?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Whether every layer that only running a step again would bring back is here, or promised.
     pub(crate) fn are_present(&self, layers: &[Layer]) -> Result<bool, StoreError> {
         for layer in layers.iter().filter(|layer| layer.origin == Origin::Built) {
-            if !self.is_present(&layer.diff_id)? {
+            if !self.is_present(&layer.diff_id)? && self.promise(&layer.diff_id).is_none() {
                 return Ok(false);
             }
         }
@@ -127,22 +153,39 @@ impl Store {
     }
 
     fn save_record(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StoreError> {
-        let outputs: Vec<RecordedOutput> = record.outputs.iter().map(RecordedOutput::from).collect();
-        let outputs =
-            serde_json::to_string(&outputs).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let insert = "INSERT OR REPLACE INTO records (key, step, name, outputs, saved, boot)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let (own, saved) = (record.step.own_digest(), database::to_nanos(SystemTime::now()));
+        let (own, name) = (record.step.own_digest(), &record.step.metadata.name);
         self.inner().database.write(|transaction| {
             past::put(transaction, &own, record)?;
-            gc::pardon(transaction, layers_of(record.outputs))?;
-            let mut insert = transaction.prepare_cached(insert)?;
-            for key in keys {
-                let (key, own) = (key.0.as_bytes(), own.as_bytes());
-                insert.execute(params![key, own, record.step.metadata.name, outputs, saved, self.inner().boot])?;
-            }
-            Ok(())
+            self.insert(transaction, keys, &own, name, record.outputs)
         })
+    }
+
+    /// Remembers what a step came to that was carried out elsewhere, under each of these keys.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn learn_record(&self, keys: &[Key], own: &Digest, name: &str, outputs: &[Output]) -> Result<(), StoreError> {
+        self.inner().database.write(|transaction| self.insert(transaction, keys, own, name, outputs))
+    }
+
+    fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        keys: &[Key],
+        own: &Digest,
+        name: &str,
+        outputs: &[Output],
+    ) -> Result<(), StoreError> {
+        gc::pardon(transaction, layers_of(outputs))?;
+        let text = to_text(outputs)?;
+        let saved = database::to_nanos(SystemTime::now());
+        let insert = "INSERT OR REPLACE INTO records (key, step, name, outputs, saved, boot)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut insert = transaction.prepare_cached(insert)?;
+        for key in keys {
+            insert.execute(params![key.0.as_bytes(), own.as_bytes(), name, text, saved, self.inner().boot])?;
+        }
+        Ok(())
     }
 }
 

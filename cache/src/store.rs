@@ -12,6 +12,7 @@ use crate::compress::Compressing;
 use crate::database::Database;
 use crate::durability::Upkeep;
 use crate::generation::{Generation, Generations};
+use crate::promises::Promise;
 use crate::session::{self, Session};
 use crate::{ArchiveLimits, StoreError, StoredLayer, durability, sys};
 
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) open_layers: Mutex<HashMap<Digest, StoredLayer>>,
     /// Layers that were seen to be here.
     pub(crate) present: Mutex<HashSet<Digest>>,
+    /// Layers that could be had from elsewhere.
+    pub(crate) promises: Mutex<HashMap<Digest, Promise>>,
     /// Blobs that a thread is making.
     pub(crate) compressing: Compressing,
     /// What this store still sees of what has been pruned.
@@ -80,6 +83,7 @@ impl Store {
             database,
             open_layers: Mutex::default(),
             present: Mutex::default(),
+            promises: Mutex::default(),
             compressing: Compressing::default(),
             spare_drafts: Mutex::default(),
             limits: Mutex::default(),

@@ -216,13 +216,16 @@ impl Executor {
         self.settings.created.unwrap_or_else(SystemTime::now)
     }
 
-    /// These layers, the lowest first; what the store lacks of images' layers is fetched.
+    /// These layers, the lowest first; what the store lacks of images' layers, and of those of caches elsewhere, is
+    /// fetched.
     pub(crate) fn stored(&self, layers: &[Layer], cancel: &Cancel) -> Result<Vec<StoredLayer>, ExecutorError> {
         let find = || layers.iter().map(|layer| self.store().layer(&layer.diff_id)).collect::<Result<Vec<_>, _>>();
         let mut stored = find()?;
         if stored.iter().any(Option::is_none) {
-            let images: Vec<Layer> = layers.iter().filter(|layer| layer.origin == Origin::Image).copied().collect();
-            self.images().ensure(&images, cancel).map_err(|error| self.failed(error, cancel))?;
+            let can_be_had =
+                |layer: &&Layer| layer.origin == Origin::Image || self.store().promise(&layer.diff_id).is_some();
+            let wanted: Vec<Layer> = layers.iter().filter(can_be_had).copied().collect();
+            self.images().ensure(&wanted, cancel).map_err(|error| self.failed(error, cancel))?;
             stored = find()?;
         }
         let missing =
@@ -255,8 +258,8 @@ impl Executor {
         for layer in layers {
             let (kind, digest) = match layer.origin {
                 Origin::Image => (b'i', layer.diff_id),
-                Origin::Built => match self.store().layer(&layer.diff_id)? {
-                    Some(stored) => (b'b', stored.content()),
+                Origin::Built => match self.store().layer_content(&layer.diff_id)? {
+                    Some(content) => (b'b', content),
                     None => return Ok(None),
                 },
             };

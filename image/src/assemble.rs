@@ -81,7 +81,10 @@ pub fn clamp(
 
 /// When each layer was made; `None` for one of a base that nobody needed yet.
 fn layer_times(store: &Store, layers: &[Layer]) -> Result<Vec<Option<String>>, ImageError> {
-    let time = |layer: &Layer| Ok(store.layer_created(&layer.diff_id)?.map(format_time));
+    let time = |layer: &Layer| {
+        let created = store.layer_created(&layer.diff_id)?;
+        Ok(created.or_else(|| Some(store.promise(&layer.diff_id)?.created)).map(format_time))
+    };
     layers.iter().map(time).collect()
 }
 

@@ -3,7 +3,8 @@
 //! A code map, along the way of a base image through a build: [`Reference`] says which image, [`Images`] finds
 //! it (in the store, in an OCI layout or at a registry, as [`Configuration`] and [`Credentials`] say) and
 //! brings its layers into the store when something needs them; [`assemble`] makes the config of the image that
-//! was built; [`export`] writes it out, [`push`] sends it to registries. [`spec`] holds the documents that all of them speak.
+//! was built; [`export`] writes it out, [`push`] sends it to registries, and [`remote_cache`]
+//! shares what steps came to with other machines. [`spec`] holds the documents that all of them speak.
 //!
 //! **Invariant**: nothing here prints, reads the environment or knows the home directory, and no TLS client and
 //! no thread is made before a byte has to come from a network.
@@ -26,6 +27,7 @@ mod parallel;
 pub mod push;
 pub mod reference;
 mod registry;
+pub mod remote_cache;
 pub mod spec;
 pub mod transfer;
 

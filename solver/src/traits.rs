@@ -242,6 +242,9 @@ pub enum LogStream {
 
 /// Is told what happens, from any thread.
 pub trait Observer: Sync {
+    /// The key of a step by its definition; told of every step that the build needs and that has one, before any is
+    /// looked up.
+    fn keyed(&self, _id: StepId, _key: &Key) {}
     /// A step starts to run.
     fn started(&self, _id: StepId) {}
     /// A step need not run.

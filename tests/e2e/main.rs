@@ -17,6 +17,7 @@ mod config;
 mod contexts;
 mod debug;
 mod differential;
+mod elsewhere;
 mod exporters;
 mod failing;
 mod faults;

@@ -89,12 +89,17 @@ impl Builder {
 
     /// The bytes of the index, and the content digest of the layer. Each path must have been pushed once.
     pub(crate) fn finish(mut self) -> (Vec<u8>, Digest) {
+        let content = self.content();
+        (self.encode(&content), content)
+    }
+
+    /// The content digest of the layer.
+    pub(crate) fn content(&mut self) -> Digest {
         self.records.sort_by(|a, b| compare_paths(&a.path, &b.path));
         let mut hasher = Hasher::new();
         hasher.update(b"kiln.layer.v1\0");
         self.records.iter().for_each(|record| record.hash_into(&mut hasher));
-        let content = hasher.finish();
-        (self.encode(&content), content)
+        hasher.finish()
     }
 
     fn encode(&self, content: &Digest) -> Vec<u8> {

@@ -224,11 +224,21 @@ impl Store {
             return Ok(layer);
         }
         let draft = self.begin_layer()?;
-        let (builder, found) = unpack(archive, &draft, self.allowance()?)?;
+        let (mut builder, found) = unpack(archive, &draft, self.allowance()?)?;
         if found != *expected {
             return Err(StoreError::WrongDigest { what: "the layer's archive", expected: *expected, found });
         }
-        draft.publish(builder, found, SystemTime::now(), true)
+        let Some(promise) = self.promise(expected) else {
+            return draft.publish(builder, found, SystemTime::now(), true);
+        };
+        let content = builder.content();
+        if content != promise.content {
+            let (what, expected) = ("the content of the layer", promise.content);
+            return Err(StoreError::WrongDigest { what, expected, found: content });
+        }
+        draft.publish(builder, found, promise.created, true)?;
+        self.adopt(expected)?;
+        self.layer(expected)?.ok_or(StoreError::NoLayer(*expected))
     }
 }
 

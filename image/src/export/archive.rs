@@ -12,7 +12,8 @@ use crate::layout::{CONTAINERD_NAME, REF_NAME};
 use crate::spec::{Descriptor, Index};
 use crate::{ImageError, Reference, choose};
 
-const LAYOUT_MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// What makes a directory an OCI layout.
+pub(crate) const LAYOUT_MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Which files an archive has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +116,7 @@ fn docker_entry(package: &Package) -> Option<DockerEntry> {
     })
 }
 
-fn blob_name(digest: &Digest) -> String {
+/// Where a layout has a blob.
+pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }

@@ -25,10 +25,13 @@ use kiln_solver::{Cancel, Layer};
 
 use crate::{ImageError, Images};
 pub use archive::Format;
+pub(crate) use archive::{LAYOUT_MARKER, blob_name};
 pub use options::{AnnotationPlace, Annotations, ImageOptions, MediaTypes};
 use output::{Output, Stoppable};
 pub use package::Package;
-use sink::{ArchiveSink, DirectorySink};
+pub(crate) use package::layer_blob;
+use sink::ArchiveSink;
+pub(crate) use sink::{DirectorySink, Sink};
 
 /// Where an export goes.
 pub enum Destination<'a> {

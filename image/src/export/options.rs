@@ -104,14 +104,14 @@ impl Annotations {
 }
 
 impl MediaTypes {
-    pub(super) fn index(self) -> &'static str {
+    pub(crate) fn index(self) -> &'static str {
         match self {
             Self::Oci => media_type::OCI_INDEX,
             Self::Docker => media_type::DOCKER_LIST,
         }
     }
 
-    pub(super) fn manifest(self) -> &'static str {
+    pub(crate) fn manifest(self) -> &'static str {
         match self {
             Self::Oci => media_type::OCI_MANIFEST,
             Self::Docker => media_type::DOCKER_MANIFEST,
@@ -125,7 +125,7 @@ impl MediaTypes {
         }
     }
 
-    pub(super) fn layer(self, compression: Compression) -> &'static str {
+    pub(crate) fn layer(self, compression: Compression) -> &'static str {
         match (self, compression) {
             (Self::Oci, Compression::Uncompressed) => media_type::OCI_LAYER,
             (Self::Oci, Compression::Gzip { .. }) => media_type::OCI_LAYER_GZIP,

@@ -262,7 +262,7 @@ impl Package {
             if cancel.is_requested() {
                 return Err(ImageError::Cancelled);
             }
-            let is_elsewhere = layer.origin == Origin::Image && store.known_blob(&layer.diff_id)?.is_none();
+            let is_elsewhere = images.is_elsewhere(layer)?;
             let form = if is_elsewhere { images.form_of(layer)? } else { layer_blob(store, layer, options)? };
             if !is_elsewhere {
                 self.add_blob(store, &form.digest)?;
@@ -416,10 +416,15 @@ fn document_type(own: &str, default: fn(MediaTypes) -> &'static str) -> String {
 }
 
 /// The form in which a layer is exported.
-fn layer_blob(store: &Store, layer: &Layer, options: &ImageOptions) -> Result<LayerBlob, ImageError> {
+pub(crate) fn layer_blob(store: &Store, layer: &Layer, options: &ImageOptions) -> Result<LayerBlob, ImageError> {
     let compression = options.compression.unwrap_or(DEFAULT_COMPRESSION);
     let known = || store.known_blob(&layer.diff_id)?.ok_or(ImageError::LostLayer(layer.diff_id));
-    if layer.origin == Origin::Image && !store.is_clamped(&layer.diff_id)? {
+    let came_as_blob = match layer.origin {
+        Origin::Image => !store.is_clamped(&layer.diff_id)?,
+        // From a cache elsewhere.
+        Origin::Built => !store.has_layer(&layer.diff_id)?,
+    };
+    if came_as_blob {
         let known = known()?;
         let is_as_asked = std::mem::discriminant(&known.compression) == std::mem::discriminant(&compression);
         if is_as_asked || !options.force_compression {

@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 20;
 const BLOCK: u64 = 512;
 
 /// Takes the files of an image, in order.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// A file that is there already, such as the index of a layout that gets one more image.
     fn existing(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError>;
     /// A directory.
@@ -33,7 +33,7 @@ pub(super) struct ArchiveSink<'a> {
 }
 
 /// A directory.
-pub(super) struct DirectorySink {
+pub(crate) struct DirectorySink {
     root: PathBuf,
 }
 
@@ -94,7 +94,7 @@ impl Sink for ArchiveSink<'_> {
 
 impl DirectorySink {
     /// Fills a directory: beside its place where it does not exist yet, else where it is.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         path: &Path,
         write: impl FnOnce(&mut dyn Sink) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {

@@ -51,6 +51,18 @@ pub(super) struct Incoming {
 impl Images {
     /// Fetches and unpacks a layer.
     pub(super) fn fetch_layer(&self, layer: &Layer, cancel: &Cancel) -> Result<(), ImageError> {
+        let fetched = self.fetch_and_unpack(layer, cancel);
+        match &fetched {
+            Err(error) if !cancel.is_requested() && self.store().promise(&layer.diff_id).is_some() => {
+                let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+                broken.get_or_insert_with(|| error.to_string());
+            }
+            _ => {}
+        }
+        fetched
+    }
+
+    fn fetch_and_unpack(&self, layer: &Layer, cancel: &Cancel) -> Result<(), ImageError> {
         let _flight = self.flights.take_off(layer.diff_id, cancel)?;
         if self.store().layer(&layer.diff_id)?.is_some() {
             return Ok(());
@@ -105,7 +117,7 @@ impl Images {
     }
 
     /// A document that is kept as a blob, such as a config.
-    pub(super) fn small_blob(
+    pub(crate) fn small_blob(
         &self,
         reference: &Reference,
         descriptor: &Descriptor,

@@ -15,15 +15,16 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use kiln_cache::{ImageRecord, LayerBlob, Store};
+use kiln_cache::{ImageRecord, LayerBlob, Promise, Store};
 use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 
 use crate::registry::{CONFIG_LIMIT, Patience, Registries};
-use crate::spec::{Image, Manifest};
+use crate::spec::{Descriptor, Image, Manifest};
 use crate::transfer::{Nobody, Watcher};
 use crate::{Configuration, Credentials, ImageError, Location, documents};
 use flights::Flights;
 pub use pull::Pulled;
+pub(crate) use source::Source;
 use source::Sources;
 
 /// What [`Images`] works with.
@@ -72,6 +73,8 @@ pub struct Images {
     sources: Sources,
     flights: Flights,
     watcher: Arc<dyn Watcher>,
+    /// Why the first layer that a cache elsewhere promised could not be had.
+    broken: Mutex<Option<String>>,
 }
 
 impl Images {
@@ -84,6 +87,7 @@ impl Images {
             sources: Sources::default(),
             flights: Flights::default(),
             watcher: Arc::new(Nobody),
+            broken: Mutex::default(),
         }
     }
 
@@ -91,6 +95,10 @@ impl Images {
     #[must_use]
     pub fn watched_by(self, watcher: Arc<dyn Watcher>) -> Self {
         Self { watcher, ..self }
+    }
+
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.settings.cancel
     }
 
     pub(crate) fn watcher(&self) -> &Arc<dyn Watcher> {
@@ -138,11 +146,37 @@ impl Images {
         fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_layer(layer, cancel))
     }
 
+    /// Makes sure that those of these layers are in the store which steps made, be it elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Images::ensure`].
+    pub fn ensure_made(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), ImageError> {
+        let made: Vec<Layer> = layers.iter().filter(|layer| layer.origin == Origin::Built).copied().collect();
+        let present = |layer: &Layer| Ok(self.store().has_layer(&layer.diff_id)?);
+        fetch::in_parallel(&made, cancel, present, |layer, cancel| self.fetch_layer(layer, cancel))
+    }
+
+    /// Takes note that a cache elsewhere has a layer.
+    pub(crate) fn promise(&self, diff_id: Digest, promise: Promise, source: &Source, blob: &Descriptor) {
+        self.sources.add(diff_id, source, blob);
+        self.store().promise_layer(diff_id, promise);
+    }
+
+    /// Why the first layer that a cache elsewhere promised could not be had, if there is one.
+    pub fn broken_promise(&self) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether nothing of a layer is here, neither its files nor a blob.
+    pub(crate) fn is_elsewhere(&self, layer: &Layer) -> Result<bool, ImageError> {
+        let is_made_here = layer.origin == Origin::Built && self.store().has_layer(&layer.diff_id)?;
+        Ok(!is_made_here && self.store().known_blob(&layer.diff_id)?.is_none())
+    }
+
     /// Makes sure that a blob of each of these layers is in the store, without unpacking those that are not.
     /// Layers that were made here are left to be compressed.
     pub(crate) fn ensure_blobs(&self, layers: &[Layer], cancel: &Cancel) -> Result<(), ImageError> {
-        let present =
-            |layer: &Layer| Ok(layer.origin == Origin::Built || self.store().known_blob(&layer.diff_id)?.is_some());
+        let present = |layer: &Layer| Ok(!self.is_elsewhere(layer)?);
         fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_blob(layer, cancel).map(drop))
     }
 

@@ -21,7 +21,7 @@ const LONGEST: u64 = 1 << 20;
 /// A place that has images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A repository, with its registry.
     Repository(String),
     /// An OCI layout directory, absolute.
@@ -57,6 +57,12 @@ impl Sources {
         for (layer, blob) in layers.iter().zip(&manifest.layers) {
             known.insert(layer.diff_id, LayerSource { source: source.clone(), blob: blob.clone() });
         }
+    }
+
+    /// Notes where one layer is to be had, for this process, where that is not known.
+    pub(super) fn add(&self, diff_id: Digest, source: &Source, blob: &Descriptor) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(diff_id).or_insert_with(|| LayerSource { source: source.clone(), blob: blob.clone() });
     }
 
     /// Notes it for later processes as well.

@@ -22,6 +22,11 @@ impl<'a> Steps<'a> {
         Self { progress, graph, text, groups: Mutex::default() }
     }
 
+    /// Forgets the steps so far: the build begins anew.
+    pub(crate) fn forget(&self) {
+        self.groups().clear();
+    }
+
     /// The last lines that a step printed.
     pub(crate) fn tail(&self, id: StepId) -> Vec<String> {
         let group = self.groups().get(id.index()).copied().flatten();

@@ -63,7 +63,9 @@ impl Solver<'_> {
                 parts.extend(part);
             }
             if parts.len() == step.inputs.len() {
-                keys.of.insert(id, Key::of(&self.graph.own(id), &parts));
+                let key = Key::of(&self.graph.own(id), &parts);
+                self.observer.keyed(id, &key);
+                keys.of.insert(id, key);
             }
         }
         Ok(keys)

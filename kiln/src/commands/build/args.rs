@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::cache::CacheArgs;
 use super::explain::Form;
 use super::run::RunArgs;
 
@@ -121,6 +122,9 @@ pub(crate) struct Args {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
     pub(super) progress: ProgressStyle,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
 
     #[command(flatten)]
     pub(super) run: RunArgs,

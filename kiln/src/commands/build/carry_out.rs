@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
 use kiln_executor::{Context, Executor, Interpreters};
+use kiln_image::remote_cache::CachedRecords;
 use kiln_parser::Diagnostic;
 use kiln_parser::ignore::Ignore;
-use kiln_solver::{Graph, Input, Layer, Operation, Output, SolveError, Source, StepId, solve};
+use kiln_solver::{Cancel, Graph, Input, Layer, Operation, Output, SolveError, Source, StepError, StepId, solve};
 
+use super::cache::Keys;
 use super::explain::{Explanations, Form};
 use super::lower::Lowered;
 use super::request::NamedContext;
@@ -19,8 +21,20 @@ use crate::error::{CliError, Kind};
 use crate::progress::Steps;
 use crate::{failure, terminal};
 
+/// What carrying out a build came to.
+pub(super) struct Solved {
+    /// The layers for each platform.
+    pub(super) layers: Vec<Vec<Layer>>,
+    /// Why steps ran, where that was asked for.
+    pub(super) explanation: String,
+    /// The definition keys of the steps.
+    pub(super) keys: Keys,
+    /// What is remembered of them, here and elsewhere.
+    pub(super) records: CachedRecords,
+}
+
 impl Builder<'_> {
-    /// Runs what has to be run; yields the layers for each platform, and why steps ran where that was asked for.
+    /// Runs what has to be run.
     pub(super) fn solve(
         &self,
         lowered: &Lowered,
@@ -28,29 +42,56 @@ impl Builder<'_> {
         work: &Work,
         executor: &Executor,
         warnings: &[Diagnostic],
-    ) -> Result<(Vec<Vec<Layer>>, String), CliError> {
+    ) -> Result<Solved, CliError> {
         let graph = &lowered.graph;
+        let mut records = self.records(work);
         let targets: Vec<StepId> = lowered.images.iter().filter_map(|image| Some(image.target?.step)).collect();
-        if targets.is_empty() {
-            return Ok((vec![Vec::new(); lowered.images.len()], String::new()));
-        }
+        let Some(&first) = targets.first() else {
+            let layers = vec![Vec::new(); lowered.images.len()];
+            return Ok(Solved { layers, explanation: String::new(), keys: Keys::default(), records });
+        };
         let steps = Steps::new(self.progress, graph, &file.text);
-        let store = &*work.session.store;
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
-        let solved = solve(graph, &targets, executor, store, &explanations, &work.cancel);
+        let solve = |records: &CachedRecords, cancel: &Cancel| {
+            let outputs = solve(graph, &targets, executor, records, &explanations, cancel)?;
+            self.fetch_made(&outputs, work, cancel)
+                .map(|()| outputs)
+                .map_err(|error| SolveError { step: first, error: StepError::other(error) })
+        };
+        let mut solved = match records.is_alone() {
+            true => solve(&records, &work.cancel),
+            false => {
+                // What fails for the fault of a cache is tried again.
+                let attempt = Cancel::new();
+                let stopped = attempt.clone();
+                let _hook = work.cancel.on_request(move || stopped.request());
+                solve(&records, &attempt)
+            }
+        };
+        if solved.is_err()
+            && !work.interrupt.is_set()
+            && let Some(why) = work.images.broken_promise()
+        {
+            self.give_up_caches(work, &why);
+            steps.forget();
+            explanations.clear();
+            records = CachedRecords::new(work.session.store.clone(), Vec::new());
+            solved = solve(&records, &work.cancel);
+        }
         let untraced = executor.untraced();
         if let Some(why) = &untraced {
             self.progress.untraced(why);
         }
         let explanation = match self.request.explain {
             None => String::new(),
-            Some(Form::Text) => explanations.text(graph, untraced.as_deref()),
-            Some(Form::Json) => explanations.json(graph)?,
+            Some(Form::Text) => explanations.text(graph, untraced.as_deref(), &records.origins()),
+            Some(Form::Json) => explanations.json(graph, &records.origins())?,
         };
         let outputs = match solved {
             Ok(outputs) => outputs,
             Err(failed) => {
                 self.list_warnings(warnings, file);
+                self.warn_of_caches(work);
                 self.tell(&explanation)?;
                 let error = self.report(&failed, graph, file, &steps, work);
                 self.enter_failed(&failed, &error, executor, work);
@@ -62,7 +103,7 @@ impl Builder<'_> {
             Some(target) => layers_of(made.next().unwrap_or_default(), target),
             None => Ok(Vec::new()),
         });
-        Ok((layers.collect::<Result<_, _>>()?, explanation))
+        Ok(Solved { layers: layers.collect::<Result<_, _>>()?, explanation, keys: explanations.keys(), records })
     }
 
     pub(super) fn executor(&self, lowered: &Lowered, work: &Work) -> Result<Executor, CliError> {

@@ -81,7 +81,7 @@ impl Builder<'_> {
         let (file, parsed) = self.read_dockerfile()?;
         let built = self.build_dockerfile(file, parsed)?;
         self.list_warnings(&built.warnings, &built.file);
-        let ([layers], [lowered]) = (built.layers.as_slice(), built.lowered.images.as_slice()) else {
+        let ([layers], [lowered]) = (built.solved.layers.as_slice(), built.lowered.images.as_slice()) else {
             return Err(CliError::bug("a stage without a platform"));
         };
         self.enter(&built.executor, layers, &lowered.image.config, words, &built.work)

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kiln_solver::{Exec, Graph, Hit, LogStream, Observer, Operation, Output, Reason, StepError, StepId};
+use kiln_solver::{Digest, Exec, Graph, Hit, Key, LogStream, Observer, Operation, Output, Reason, StepError, StepId};
 use serde::Serialize;
 
+use super::cache::Keys;
 use crate::error::CliError;
 use crate::progress::clean;
 use crate::reasons;
+
+/// The caches elsewhere that steps were found in, by what the steps do.
+pub(super) type Origins = BTreeMap<Digest, String>;
 
 /// How to say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +28,7 @@ pub(super) enum Form {
 pub(super) struct Explanations<'a> {
     inner: &'a dyn Observer,
     steps: Mutex<BTreeMap<usize, Explanation>>,
+    keys: Mutex<Keys>,
     is_wanted: bool,
 }
 
@@ -47,6 +52,11 @@ impl Outcome {
             Self::Ran => "ran",
             Self::Failed => "failed",
         }
+    }
+
+    /// Whether it was found in a cache.
+    fn is_found(self) -> bool {
+        matches!(self, Self::Cached(hit) if hit != Hit::Unneeded)
     }
 
     fn key(self) -> Option<&'static str> {
@@ -77,6 +87,9 @@ struct StepJson<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'static str>,
+    /// The cache elsewhere that it was found in, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a str>,
     reasons: Vec<ReasonJson<'a>>,
     /// Whether its instruction says that it is not to be observed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -101,7 +114,7 @@ struct ReasonJson<'a> {
 impl<'a> Explanations<'a> {
     /// Collects what `inner` is told; hits are explained only if that is wanted.
     pub(super) fn new(inner: &'a dyn Observer, is_wanted: bool) -> Self {
-        Self { inner, steps: Mutex::default(), is_wanted }
+        Self { inner, steps: Mutex::default(), keys: Mutex::default(), is_wanted }
     }
 
     fn steps(&self) -> MutexGuard<'_, BTreeMap<usize, Explanation>> {
@@ -112,15 +125,29 @@ impl<'a> Explanations<'a> {
         self.steps().entry(id.index()).or_default().outcome = Some(outcome);
     }
 
+    /// The definition keys of the steps.
+    pub(super) fn keys(&self) -> Keys {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets everything: the build begins anew.
+    pub(super) fn clear(&self) {
+        self.steps().clear();
+    }
+
     /// What is told to people; `untraced` is why commands could not be observed.
-    pub(super) fn text(&self, graph: &Graph, untraced: Option<&str>) -> String {
+    /// `origins` are the caches elsewhere that steps were found in.
+    pub(super) fn text(&self, graph: &Graph, untraced: Option<&str>, origins: &Origins) -> String {
         let steps = self.steps();
         let mut text = String::new();
         for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
             let Some(Explanation { outcome: Some(outcome), reasons }) = steps.get(&id.index()) else { continue };
             let by = match outcome.key() {
                 Some("not needed") => ": a later step was found in the cache".to_owned(),
-                Some(key) => format!(", by {key}"),
+                Some(key) => match origins.get(&graph.own(id)) {
+                    Some(cache) => format!(", by {key}, in the cache `{}`", clean(cache)),
+                    None => format!(", by {key}"),
+                },
                 None => String::new(),
             };
             let _ = writeln!(text, "{}\n  {}{by}", clean(&step.metadata.name), outcome.word());
@@ -138,7 +165,7 @@ impl<'a> Explanations<'a> {
     }
 
     /// The same for programs: one array.
-    pub(super) fn json(&self, graph: &Graph) -> Result<String, CliError> {
+    pub(super) fn json(&self, graph: &Graph, origins: &Origins) -> Result<String, CliError> {
         let steps = self.steps();
         let mut all = Vec::new();
         for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
@@ -163,6 +190,7 @@ impl<'a> Explanations<'a> {
                 step: &step.metadata.name,
                 outcome: outcome.word(),
                 key: outcome.key(),
+                cache: origins.get(&graph.own(id)).filter(|_| outcome.is_found()).map(String::as_str),
                 reasons,
                 untraced: exec.is_some_and(|exec| exec.untraced),
                 ignored_arguments: exec.map_or(&[], |exec| &exec.ignored_env),
@@ -176,6 +204,10 @@ impl<'a> Explanations<'a> {
 }
 
 impl Observer for Explanations<'_> {
+    fn keyed(&self, id: StepId, key: &Key) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(id, *key);
+    }
+
     fn started(&self, id: StepId) {
         self.inner.started(id);
     }

@@ -7,6 +7,7 @@
 //! is told instead of building, [`enter`] shells in what a build has left. Here is the way from one to the next.
 
 mod args;
+mod cache;
 mod call;
 mod call_json;
 mod call_text;
@@ -35,7 +36,7 @@ use kiln_executor::rootless::Identity;
 use kiln_executor::sources::Unpacked;
 use kiln_image::{Configuration, Images};
 use kiln_parser::{Diagnostic, Parsed};
-use kiln_solver::{Cancel, Digest, Layer};
+use kiln_solver::{Cancel, Digest};
 
 pub(crate) use args::Args;
 pub(super) use enter::enter;
@@ -49,6 +50,8 @@ use crate::registry;
 use crate::session::{Session, store_error};
 use crate::signals::Interrupt;
 use crate::terminal;
+use cache::Imports;
+use carry_out::Solved;
 use lower::Lowered;
 use request::Request;
 
@@ -112,10 +115,8 @@ struct Built {
     file: SourceFile,
     lowered: Lowered,
     warnings: Vec<Diagnostic>,
-    /// The layers for each platform.
-    layers: Vec<Vec<Layer>>,
-    /// Why steps ran, where that is wanted.
-    explanation: String,
+    /// What carrying it out came to.
+    solved: Solved,
     /// What carried it out.
     executor: Executor,
     work: Work,
@@ -152,6 +153,8 @@ struct Work {
     interrupt: Interrupt,
     /// The main context, where it was unpacked for this build.
     unpacked: Option<Unpacked>,
+    /// Caches elsewhere, on their way here.
+    caches: Imports,
 }
 
 /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first works for a
@@ -172,8 +175,9 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
     let scratch = session.store.scratch().map_err(|error| store_error(&error))?;
     let cancel = Cancel::new();
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration.clone(), environment, progress, &cancel);
-    Ok(Work { session, scratch, images: Arc::new(images), configuration, cancel, interrupt, unpacked: None })
+    let images = Arc::new(registry::images(&session, configuration.clone(), environment, progress, &cancel));
+    let caches = Imports::begin(&request.cache, &images, progress, &cancel);
+    Ok(Work { session, scratch, images, configuration, cancel, interrupt, unpacked: None, caches })
 }
 
 impl Builder<'_> {
@@ -183,17 +187,17 @@ impl Builder<'_> {
             return self.call(self.request.call, &file, &parsed);
         }
         self.remove_stale_id()?;
-        let Built { file, lowered, warnings, layers, explanation, executor, work } =
-            self.build_dockerfile(file, parsed)?;
+        let Built { file, lowered, warnings, solved, executor, work } = self.build_dockerfile(file, parsed)?;
         drop(executor);
         let image = self
-            .finish(&lowered, layers, &work)
+            .finish(&lowered, &solved, &work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
         self.made.set(Some(image));
         self.list_warnings(&warnings, &file);
+        self.warn_of_caches(&work);
         // What was used is pruned last.
         work.session.store.note_use().map_err(|error| store_error(&error))?;
-        self.tell(&explanation)?;
+        self.tell(&solved.explanation)?;
         collect::start(&work.session.store, &work.configuration, self.request, self.environment);
         Ok(())
     }
@@ -205,8 +209,8 @@ impl Builder<'_> {
         let work = self.begin()?;
         let (lowered, warnings) = self.lower(&parsed, &file, &work)?;
         let executor = self.executor(&lowered, &work)?;
-        let (layers, explanation) = self.solve(&lowered, &file, &work, &executor, &warnings)?;
-        Ok(Built { file, lowered, warnings, layers, explanation, executor, work })
+        let solved = self.solve(&lowered, &file, &work, &executor, &warnings)?;
+        Ok(Built { file, lowered, warnings, solved, executor, work })
     }
 
     /// What the build works with: from here on things may be fetched and stored.

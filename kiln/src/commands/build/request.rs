@@ -13,6 +13,7 @@ use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
 use super::args::{Args, OnError, ProgressStyle};
+use super::cache::CacheRequest;
 use super::call::{Call, Method};
 use super::explain::Form;
 use super::output::{ImageAttributes, Output, Push, parse_annotation};
@@ -67,6 +68,8 @@ pub(super) struct Request {
     pub(super) call: Call,
     /// Whether this goes into the history.
     pub(super) is_recorded: bool,
+    /// Caches elsewhere.
+    pub(super) cache: CacheRequest,
     /// What commands get.
     pub(super) run: RunRequest,
 }
@@ -200,6 +203,7 @@ impl Request {
             print_id: args.quiet,
             style,
             shell_on_error: args.on_error == Some(OnError::Shell),
+            cache: CacheRequest::new(&args.cache)?,
             run: RunRequest::new(args.run, variable)?,
         })
     }
@@ -249,6 +253,7 @@ impl Request {
 
     /// Lets registries that an output is pushed to do without proof of who they are, where that is asked for.
     pub(super) fn trust_registries(&self, configuration: &mut Configuration) {
+        self.cache.trust_registries(configuration);
         for output in &self.outputs {
             let Output::Store { image, push: Some(Push { is_insecure: true, .. }), .. } = output else { continue };
             for name in image.names_or(&self.tags) {

@@ -187,7 +187,7 @@ impl Attributes {
     }
 
     fn image(mut self, default: MediaTypes) -> Result<ImageAttributes, CliError> {
-        self.image.compression = self.compression()?;
+        self.image.compression = compression(self.compression.as_deref(), self.level)?;
         self.image.media_types = match (self.oci_types, self.image.compression) {
             // Docker's media types do not know it.
             (_, Some(Compression::Zstd { .. })) | (Some(true), _) => MediaTypes::Oci,
@@ -198,31 +198,35 @@ impl Attributes {
         };
         Ok(self.image)
     }
+}
 
-    fn compression(&self) -> Result<Option<Compression>, CliError> {
-        let (compression, levels) = match (self.compression.as_deref(), self.level) {
-            (None, None) => return Ok(None),
-            (Some("uncompressed"), None) => return Ok(Some(Compression::Uncompressed)),
-            (Some("uncompressed"), Some(_)) => {
-                return Err(CliError::usage("`uncompressed` has no `compression-level`"));
-            }
-            (None | Some("gzip"), level) => (Compression::Gzip { level: level.unwrap_or(GZIP_LEVEL) }, 0..=9),
-            (Some("zstd"), level) => (Compression::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }, 1..=22),
-            (Some("estargz"), _) => {
-                return Err(CliError::usage("compression `estargz` is not supported in this version")
-                    .hint("gzip layers work everywhere, without being fetched lazily"));
-            }
-            (Some(other), _) => {
-                let message = format!("unknown compression `{other}`: expected gzip, zstd or uncompressed");
-                return Err(CliError::usage(message));
-            }
-        };
-        if let Some(level) = self.level.filter(|level| !levels.contains(level)) {
-            let (low, high) = (levels.start(), levels.end());
-            return Err(CliError::usage(format!("level {level} is not between {low} and {high}")));
+/// A compression by its name and level; the tools' own level where there is none.
+pub(in crate::commands::build) fn compression(
+    name: Option<&str>,
+    level: Option<u8>,
+) -> Result<Option<Compression>, CliError> {
+    let (compression, levels) = match (name, level) {
+        (None, None) => return Ok(None),
+        (Some("uncompressed"), None) => return Ok(Some(Compression::Uncompressed)),
+        (Some("uncompressed"), Some(_)) => {
+            return Err(CliError::usage("`uncompressed` has no `compression-level`"));
         }
-        Ok(Some(compression))
+        (None | Some("gzip"), level) => (Compression::Gzip { level: level.unwrap_or(GZIP_LEVEL) }, 0..=9),
+        (Some("zstd"), level) => (Compression::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }, 1..=22),
+        (Some("estargz"), _) => {
+            return Err(CliError::usage("compression `estargz` is not supported in this version")
+                .hint("gzip layers work everywhere, without being fetched lazily"));
+        }
+        (Some(other), _) => {
+            let message = format!("unknown compression `{other}`: expected gzip, zstd or uncompressed");
+            return Err(CliError::usage(message));
+        }
+    };
+    if let Some(level) = level.filter(|level| !levels.contains(level)) {
+        let (low, high) = (levels.start(), levels.end());
+        return Err(CliError::usage(format!("level {level} is not between {low} and {high}")));
     }
+    Ok(Some(compression))
 }
 
 /// Several names are separated by commas, with quotes around the whole attribute.
@@ -244,7 +248,7 @@ fn non_empty(path: &str) -> Result<PathBuf, CliError> {
 }
 
 /// As Go reads them.
-fn boolean(key: &str, value: &str) -> Result<bool, CliError> {
+pub(in crate::commands::build) fn boolean(key: &str, value: &str) -> Result<bool, CliError> {
     match value {
         "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
         "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
@@ -254,7 +258,7 @@ fn boolean(key: &str, value: &str) -> Result<bool, CliError> {
 
 /// Splits one line of comma-separated values; a field in double quotes may contain commas, and `""` for `"`.
 /// Outside quotes `\\,` is a comma, too.
-fn split_fields(text: &str) -> Result<Vec<String>, CliError> {
+pub(in crate::commands::build) fn split_fields(text: &str) -> Result<Vec<String>, CliError> {
     let mut fields = vec![String::new()];
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {

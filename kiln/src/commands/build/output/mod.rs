@@ -16,6 +16,7 @@ use kiln_image::export::{Annotations, Format, MediaTypes};
 
 pub(super) use annotations::parse_flag as parse_annotation;
 use attributes::Attributes;
+pub(super) use attributes::{boolean, compression, split_fields};
 
 use crate::error::CliError;
 
@@ -122,6 +123,11 @@ impl Output {
             Self::Image { destination: Destination::Stdout, .. }
                 | Self::Archive { destination: ArchiveDestination::Stdout, .. }
         )
+    }
+
+    /// Whether nothing of the result has to be on this machine for it.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::CacheOnly | Self::Store { is_kept: false, .. })
     }
 
     /// What the image is to look like, where one is made.

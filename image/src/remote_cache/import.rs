@@ -1,0 +1,202 @@
+//! Reads a cache elsewhere: its manifest and its ledger, and none of its layers.
+//!
+//! All of it is data from the network. Documents have limits and are checked by their digests; a layer is, when it is
+//! fetched, by the digest of its blob, by its diffID and by the digest of its content.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use kiln_cache::Promise;
+use kiln_solver::{Cancel, Digest};
+use serde::Deserialize;
+
+use super::gather::built;
+use super::inline;
+use super::ledger::{LEDGER, LEDGER_LIMIT, Ledger, LedgerStep};
+use super::lookup::Lookups;
+use super::wrap::CACHE_CONFIG;
+use crate::images::Source;
+use crate::layout::Layout;
+use crate::location::LayoutLocation;
+use crate::registry::{CONFIG_LIMIT, MANIFEST_LIMIT};
+use crate::spec::{Descriptor, media_type};
+use crate::{ImageError, Images, Reference};
+
+/// As many images of an index are asked for their caches.
+const MOST_IMAGES: usize = 64;
+
+/// Where a cache is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportPlace {
+    /// An OCI layout directory.
+    Local {
+        /// The directory.
+        directory: PathBuf,
+        /// Its name there.
+        tag: String,
+        /// The digest of its manifest, which wins over the name.
+        digest: Option<Digest>,
+    },
+    /// A registry.
+    Registry(Reference),
+}
+
+/// What a cache elsewhere knows.
+#[derive(Debug)]
+pub struct Cache {
+    pub(super) name: String,
+    pub(super) steps: Vec<LedgerStep>,
+    pub(super) lookups: Lookups,
+    /// Whether it is one of BuildKit's, whose keys mean nothing to kiln.
+    is_foreign: bool,
+}
+
+impl Cache {
+    /// Where it was read from, as people write it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether another program wrote it, so that there is nothing in it for kiln.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+}
+
+/// A manifest or an index, as far as it matters here.
+#[derive(Deserialize)]
+struct Root {
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// Reads documents by their descriptors.
+pub(super) struct Reader<'a> {
+    images: &'a Images,
+    name: String,
+    source: Source,
+    from: From<'a>,
+}
+
+enum From<'a> {
+    Layout(Layout),
+    Registry(&'a Reference),
+}
+
+/// Reads a cache and promises its layers to the store.
+///
+/// # Errors
+/// When it is not there, cannot be read, or is no cache and no image.
+pub fn import(images: &Images, place: &ImportPlace, cancel: &Cancel) -> Result<Cache, ImageError> {
+    let (reader, root) = match place {
+        ImportPlace::Local { directory, tag, digest } => {
+            let layout = Layout::open(directory)?;
+            let location = LayoutLocation { directory: directory.clone(), tag: Some(tag.clone()), digest: *digest };
+            let found = layout.find(&location)?;
+            let absolute = std::fs::canonicalize(directory).map_err(ImageError::io("resolve", directory))?;
+            let name = directory.display().to_string();
+            let root = match found.first() {
+                Some(root) => layout.read(root, "manifest", MANIFEST_LIMIT)?,
+                None => return Err(malformed(&name, "it has no manifest")),
+            };
+            (Reader { images, name, source: Source::Layout(absolute), from: From::Layout(layout) }, root)
+        }
+        ImportPlace::Registry(reference) => {
+            let root = images.registries().manifest(reference, cancel)?.bytes;
+            let source = Source::Repository(reference.name());
+            (Reader { images, name: reference.familiar(), source, from: From::Registry(reference) }, root)
+        }
+    };
+    reader.cache(&root)
+}
+
+pub(super) fn malformed(name: &str, reason: &str) -> ImageError {
+    ImageError::Malformed { what: "cache", name: name.to_owned(), reason: reason.to_owned() }
+}
+
+impl Reader<'_> {
+    fn cache(&self, bytes: &[u8]) -> Result<Cache, ImageError> {
+        let root = self.root(bytes)?;
+        let parts = || root.layers.iter().chain(&root.manifests).flatten();
+        if let Some(descriptor) = parts().find(|part| part.media_type == LEDGER) {
+            let ledger = self.read(descriptor, "cache", LEDGER_LIMIT)?;
+            return Ok(self.promise(Ledger::decode(&ledger, &self.name)?, false));
+        }
+        if parts().chain(&root.config).any(|part| part.media_type == CACHE_CONFIG) {
+            return Ok(self.promise(Ledger::default(), true));
+        }
+        let mut ledger = Ledger::default();
+        let mut is_foreign = false;
+        for (manifest, config) in self.images_of(root)? {
+            let inline = inline::read(&self.read(&config, "config", CONFIG_LIMIT)?, &manifest, &self.name)?;
+            is_foreign |= inline.is_foreign;
+            ledger.layers.extend(inline.ledger.layers);
+            ledger.steps.extend(inline.ledger.steps);
+        }
+        Ok(self.promise(ledger, is_foreign))
+    }
+
+    fn root(&self, bytes: &[u8]) -> Result<Root, ImageError> {
+        serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))
+    }
+
+    /// The layers and the config of each image that a root stands for.
+    fn images_of(&self, root: Root) -> Result<Vec<(Vec<Descriptor>, Descriptor)>, ImageError> {
+        let Root { config, layers, manifests } = root;
+        if let Some(config) = config {
+            return Ok(vec![(layers.unwrap_or_default(), config)]);
+        }
+        let mut images = Vec::new();
+        let manifests = manifests.unwrap_or_default();
+        let is_image = |part: &&Descriptor| {
+            let runs = part.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+            runs && media_type::is_manifest(&part.media_type)
+        };
+        for descriptor in manifests.iter().filter(is_image).take(MOST_IMAGES) {
+            let manifest = self.root(&self.manifest(descriptor)?)?;
+            images.extend(manifest.config.map(|config| (manifest.layers.unwrap_or_default(), config)));
+        }
+        Ok(images)
+    }
+
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        match &self.from {
+            From::Layout(layout) => layout.read(descriptor, "manifest", MANIFEST_LIMIT),
+            From::Registry(reference) => {
+                let reference = reference.with_digest(descriptor.digest);
+                Ok(self.images.registries().manifest(&reference, self.images.cancel())?.bytes)
+            }
+        }
+    }
+
+    fn read(&self, descriptor: &Descriptor, what: &'static str, limit: u64) -> Result<Vec<u8>, ImageError> {
+        match &self.from {
+            From::Layout(layout) => layout.read(descriptor, what, limit),
+            From::Registry(reference) => self.images.small_blob(reference, descriptor, what, limit),
+        }
+    }
+
+    /// The cache of a ledger, as far as the layers in it can be had.
+    fn promise(&self, ledger: Ledger, is_foreign: bool) -> Cache {
+        let mut can_be_had = HashSet::new();
+        for layer in &ledger.layers {
+            let promise = Promise { content: layer.content, created: layer.created };
+            if let Some(blob) = &layer.blob {
+                self.images.promise(layer.diff_id, promise, &self.source, blob);
+                can_be_had.insert(layer.diff_id);
+            }
+        }
+        let mut steps = ledger.steps;
+        for step in &mut steps {
+            step.observations.retain(|(_, seen)| {
+                seen.changes.iter().flat_map(|change| &change.layers).all(|layer| can_be_had.contains(&layer.diff_id))
+            });
+        }
+        steps.retain(|step| built(&step.outputs).all(|layer| can_be_had.contains(&layer.diff_id)));
+        Cache { name: self.name.clone(), lookups: Lookups::new(&steps), steps, is_foreign }
+    }
+}

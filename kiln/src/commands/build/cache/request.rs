@@ -1,0 +1,294 @@
+//! What the flags about caches elsewhere mean, in BuildKit's words.
+
+use std::path::PathBuf;
+
+use kiln_cache::Compression;
+use kiln_image::export::MediaTypes;
+use kiln_image::remote_cache::{ExportOptions, ExportPlace, ImportPlace, Mode};
+use kiln_image::{Configuration, Reference};
+use kiln_solver::Digest;
+
+use super::CacheArgs;
+use crate::commands::build::output::{boolean, compression, split_fields};
+use crate::error::CliError;
+
+/// The caches of a build.
+#[derive(Debug, Default)]
+pub(in crate::commands::build) struct CacheRequest {
+    /// Those that are read.
+    pub(super) from: Vec<ImportPlace>,
+    /// Those that are written.
+    pub(super) to: Vec<CacheTo>,
+    /// Registries that need not prove who they are.
+    insecure: Vec<Reference>,
+}
+
+/// A cache that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CacheTo {
+    /// Inside the image.
+    Inline,
+    /// By itself.
+    Place {
+        place: ExportPlace,
+        mode: Mode,
+        options: ExportOptions,
+        /// Whether a failure is no more than a warning.
+        ignore_error: bool,
+    },
+}
+
+/// The attributes as they were written.
+#[derive(Default)]
+struct Attributes {
+    flag: &'static str,
+    kind: String,
+    fields: Vec<(String, String)>,
+}
+
+impl CacheRequest {
+    pub(in crate::commands::build) fn new(args: &CacheArgs) -> Result<Self, CliError> {
+        let mut request = Self::default();
+        for text in &args.from {
+            for attributes in Attributes::parse("--cache-from", text)? {
+                request.add_from(attributes).map_err(|error| error.context(format!("`--cache-from {text}`")))?;
+            }
+        }
+        for text in &args.to {
+            for attributes in Attributes::parse("--cache-to", text)? {
+                request.add_to(attributes).map_err(|error| error.context(format!("`--cache-to {text}`")))?;
+            }
+        }
+        Ok(request)
+    }
+
+    /// Lets registries that a cache is in do without proof of who they are, where that is asked for.
+    pub(in crate::commands::build) fn trust_registries(&self, configuration: &mut Configuration) {
+        for reference in &self.insecure {
+            configuration.trust(&reference.registry);
+        }
+    }
+
+    fn add_from(&mut self, mut attributes: Attributes) -> Result<(), CliError> {
+        let place = match attributes.kind.as_str() {
+            "registry" => ImportPlace::Registry(self.registry(&mut attributes)?),
+            "local" => ImportPlace::Local {
+                directory: attributes.directory("src")?,
+                tag: attributes.take("tag").unwrap_or_else(|| "latest".to_owned()),
+                digest: attributes.digest()?,
+            },
+            "inline" => {
+                return Err(CliError::usage("a cache inside an image is read as type `registry`, with `ref=IMAGE`"));
+            }
+            other => return Err(unknown(other)),
+        };
+        attributes.finish()?;
+        self.from.push(place);
+        Ok(())
+    }
+
+    fn add_to(&mut self, mut attributes: Attributes) -> Result<(), CliError> {
+        let place = match attributes.kind.as_str() {
+            "inline" => {
+                let mode = attributes.mode()?;
+                attributes.flag("ignore-error", false)?;
+                attributes.finish()?;
+                if mode == Mode::Max {
+                    return Err(CliError::usage("a cache inside an image has the steps of that image alone")
+                        .hint("write one with `mode=max` beside it: `--cache-to type=registry,ref=NAME,mode=max`"));
+                }
+                self.to.push(CacheTo::Inline);
+                return Ok(());
+            }
+            "registry" => ExportPlace::Registry(self.registry(&mut attributes)?),
+            "local" => ExportPlace::Local {
+                directory: attributes.directory("dest")?,
+                tag: attributes.take("tag").unwrap_or_else(|| "latest".to_owned()),
+            },
+            other => return Err(unknown(other)),
+        };
+        let mode = attributes.mode()?;
+        let options = attributes.options()?;
+        let ignore_error = attributes.flag("ignore-error", false)?;
+        attributes.finish()?;
+        self.to.push(CacheTo::Place { place, mode, options, ignore_error });
+        Ok(())
+    }
+
+    fn registry(&mut self, attributes: &mut Attributes) -> Result<Reference, CliError> {
+        let text = attributes.take("ref").ok_or_else(|| CliError::usage("type `registry` needs `ref=NAME`"))?;
+        let reference = Reference::parse(&text).map_err(|error| CliError::usage(error.to_string()))?;
+        if attributes.flag("registry.insecure", false)? {
+            self.insecure.push(reference.clone());
+        }
+        Ok(reference)
+    }
+}
+
+fn unknown(kind: &str) -> CliError {
+    match kind {
+        "" => CliError::usage("`type` is missing"),
+        "gha" | "azblob" | "s3" => {
+            CliError::usage(format!("caches of type `{kind}` are not supported in this version"))
+                .hint("`registry` works wherever images do")
+        }
+        _ => CliError::usage(format!("unknown type `{kind}`: expected registry, local or inline")),
+    }
+}
+
+impl Attributes {
+    /// The caches that one flag names: bare names are those of registries.
+    fn parse(flag: &'static str, text: &str) -> Result<Vec<Self>, CliError> {
+        let context = |error: CliError| error.context(format!("`{flag} {text}`"));
+        let fields = split_fields(text).map_err(context)?;
+        if fields.iter().all(|field| !field.contains('=')) {
+            let registry = |field: &String| Self {
+                flag,
+                kind: "registry".to_owned(),
+                fields: vec![("ref".to_owned(), field.clone())],
+            };
+            return Ok(fields.iter().map(registry).collect());
+        }
+        let mut attributes = Self { flag, ..Self::default() };
+        for field in &fields {
+            let Some((key, value)) = field.split_once('=') else {
+                return Err(context(CliError::usage(format!("`{field}` is not of the form `key=value`"))));
+            };
+            match key.trim().to_lowercase() {
+                key if key == "type" => attributes.kind = value.to_owned(),
+                key => attributes.fields.push((key, value.to_owned())),
+            }
+        }
+        Ok(vec![attributes])
+    }
+
+    fn take(&mut self, key: &str) -> Option<String> {
+        let position = self.fields.iter().rposition(|(known, _)| known == key)?;
+        let (_, value) = self.fields.swap_remove(position);
+        self.fields.retain(|(known, _)| known != key);
+        Some(value)
+    }
+
+    fn directory(&mut self, key: &str) -> Result<PathBuf, CliError> {
+        match self.take(key).filter(|path| !path.is_empty()) {
+            Some(path) => Ok(path.into()),
+            None => Err(CliError::usage(format!("type `local` of `{}` needs `{key}=DIRECTORY`", self.flag))),
+        }
+    }
+
+    fn digest(&mut self) -> Result<Option<Digest>, CliError> {
+        let parse = |text: String| text.parse::<Digest>().map_err(|error| CliError::usage(error.to_string()));
+        self.take("digest").map(parse).transpose()
+    }
+
+    fn mode(&mut self) -> Result<Mode, CliError> {
+        match self.take("mode").as_deref() {
+            None | Some("min") => Ok(Mode::Min),
+            Some("max") => Ok(Mode::Max),
+            Some(other) => Err(CliError::usage(format!("`mode` is `min` or `max`, not `{other}`"))),
+        }
+    }
+
+    fn flag(&mut self, key: &str, default: bool) -> Result<bool, CliError> {
+        self.take(key).map_or(Ok(default), |value| boolean(key, &value))
+    }
+
+    fn options(&mut self) -> Result<ExportOptions, CliError> {
+        let level = self.take("compression-level");
+        let level = level.map(|text| text.parse().map_err(|_| CliError::usage(format!("`{text}` is not a level"))));
+        let kind = self.take("compression");
+        let compression = compression(kind.as_deref(), level.transpose()?)?;
+        let oci = self.take("oci-mediatypes").map(|value| boolean("oci-mediatypes", &value)).transpose()?;
+        let is_zstd = matches!(compression, Some(Compression::Zstd { .. }));
+        let media_types = if oci.unwrap_or(true) || is_zstd { MediaTypes::Oci } else { MediaTypes::Docker };
+        let image_manifest = self.take("image-manifest").map(|value| boolean("image-manifest", &value)).transpose()?;
+        if media_types == MediaTypes::Docker && image_manifest == Some(true) {
+            return Err(CliError::usage("`image-manifest=true` needs `oci-mediatypes=true`"));
+        }
+        Ok(ExportOptions {
+            image_manifest: image_manifest.unwrap_or(media_types == MediaTypes::Oci),
+            media_types,
+            compression: compression.unwrap_or(Compression::Gzip { level: 6 }),
+            force_compression: self.flag("force-compression", false)?,
+        })
+    }
+
+    /// Whether nothing else was given.
+    fn finish(self) -> Result<(), CliError> {
+        match self.fields.first() {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(CliError::usage(format!("type `{}` of `{}` has no attribute `{key}`", self.kind, self.flag)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(from: &[&str], to: &[&str]) -> Result<CacheRequest, CliError> {
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        CacheRequest::new(&CacheArgs { from: own(from), to: own(to) })
+    }
+
+    fn from(text: &str) -> Vec<ImportPlace> {
+        request(&[text], &[]).unwrap().from
+    }
+
+    fn to(text: &str) -> CacheTo {
+        request(&[], &[text]).unwrap().to.remove(0)
+    }
+
+    fn message(from: &[&str], to: &[&str]) -> String {
+        request(from, to).unwrap_err().message
+    }
+
+    #[test]
+    fn bare_names_are_those_of_registries() {
+        let registry = |name: &str| ImportPlace::Registry(Reference::parse(name).unwrap());
+        assert_eq!(from("user/app"), [registry("docker.io/user/app:latest")]);
+        assert_eq!(from("a,b:1"), [registry("a"), registry("b:1")]);
+        assert_eq!(from("type=registry,ref=localhost:5000/a:b"), [registry("localhost:5000/a:b")]);
+    }
+
+    #[test]
+    fn directories_have_names_in_them() {
+        let digest = Digest::of(b"");
+        let text = format!("type=local,src=/c,digest={digest}");
+        let tag = "latest".to_owned();
+        assert_eq!(from(&text), [ImportPlace::Local { directory: "/c".into(), tag, digest: Some(digest) }]);
+        let CacheTo::Place { place, mode, options, ignore_error } =
+            to("type=local,dest=c,tag=x,mode=max,compression=zstd,ignore-error=true,image-manifest=false")
+        else {
+            panic!("not a place")
+        };
+        assert_eq!(place, ExportPlace::Local { directory: "c".into(), tag: "x".to_owned() });
+        assert!(mode == Mode::Max && ignore_error && !options.image_manifest);
+        assert_eq!(options.compression, Compression::Zstd { level: 3 });
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let cases = [
+            ("type=local", "needs `src=DIRECTORY`"),
+            ("type=registry", "needs `ref=NAME`"),
+            ("type=registry,ref=A", "invalid image reference"),
+            ("type=inline", "read as type `registry`"),
+            ("type=gha", "not supported in this version"),
+            ("type=tape", "unknown type `tape`"),
+            ("type=local,src=a,dest=b", "has no attribute `dest`"),
+            ("ref=a", "`type` is missing"),
+        ];
+        for (text, expected) in cases {
+            let message = message(&[text], &[]);
+            assert!(message.starts_with("`--cache-from type=") || message.starts_with("`--cache-from ref="));
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(message(&[], &["type=inline,mode=max"]).contains("steps of that image alone"));
+        assert!(message(&[], &["type=local,dest=a,mode=all"]).contains("`min` or `max`"));
+        let docker = "type=registry,ref=a,oci-mediatypes=false,image-manifest=true";
+        assert!(message(&[], &[docker]).contains("needs `oci-mediatypes=true`"));
+    }
+}
