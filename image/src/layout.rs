@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kiln_solver::Digest;
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use crate::location::LayoutLocation;
@@ -79,10 +81,14 @@ impl Layout {
         let path = blob_path(&self.directory, &descriptor.digest);
         let too_large = || ImageError::TooLarge { what, name: self.directory.display().to_string(), limit };
         let bytes = read_limited(&path, limit).map_err(ImageError::io("read", &path))?.ok_or_else(too_large)?;
+        let source_name = self.directory.display().to_string();
         let found = Digest::of(&bytes);
         if found != descriptor.digest {
-            let source_name = self.directory.display().to_string();
             return Err(ImageError::WrongDigest { what, source_name, expected: descriptor.digest, found });
+        }
+        let (digest, expected, found) = (descriptor.digest, descriptor.size, bytes.len() as u64);
+        if found != expected {
+            return Err(ImageError::WrongSize { what, source_name, digest, expected, found });
         }
         Ok(bytes)
     }
@@ -108,12 +114,17 @@ impl Layout {
 /// Opens a blob of a layout directory.
 pub(crate) fn open_blob(directory: &Path, digest: &Digest) -> Result<(File, u64), ImageError> {
     let path = blob_path(directory, digest);
-    let file = File::open(&path).map_err(ImageError::io("open", &path))?;
-    let metadata = file.metadata().map_err(ImageError::io("read", &path))?;
-    if !metadata.is_file() {
-        return Err(ImageError::io("read", &path)(io::Error::other("it is not a regular file")));
+    open_regular(&path).map_err(ImageError::io("open", &path))
+}
+
+/// Opens a file of a layout, of which nobody knows who made it; a pipe would be waited for without end.
+fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok((file, metadata.len())),
+        false => Err(io::Error::other("it is not a regular file")),
     }
-    Ok((file, metadata.len()))
 }
 
 fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
@@ -134,6 +145,6 @@ fn has_tag(descriptor: &Descriptor, tag: &str) -> bool {
 
 fn read_limited(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    open_regular(path)?.0.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
 }

@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod bombs;
 mod caching;
 mod chaos;
 mod checks;
@@ -33,6 +34,7 @@ mod limits;
 mod mounts;
 mod network;
 mod observed_mounts;
+mod odd;
 mod parallel;
 mod platforms;
 mod progress;

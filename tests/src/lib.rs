@@ -16,6 +16,7 @@ pub mod bases;
 pub mod buildah;
 pub mod command;
 pub mod compare;
+pub mod disk;
 pub mod emulation;
 pub mod image;
 pub mod layout;
@@ -30,6 +31,7 @@ pub mod users;
 pub mod web;
 pub mod world;
 
+pub use disk::Disk;
 pub use image::Image;
 pub use progress::Progress;
 pub use tree::{Kind, Node, Tree};

@@ -17,6 +17,12 @@ use tempfile::TempDir;
 /// How long a kiln may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Runs a command and notes how much memory it has had.
+const NOTE_MEMORY: &str = "import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)";
+
 /// Where one test lives.
 pub struct World {
     directory: TempDir,
@@ -248,6 +254,18 @@ impl Kiln {
     /// Gives it one core alone.
     pub fn on_one_core(mut self) -> Self {
         self.is_on_one_core = true;
+        self
+    }
+
+    /// Has the most memory written to a file, in kilobytes, that it or a process it waited for has had at a time.
+    pub fn noting_memory(mut self, file: &Path) -> Self {
+        let mut python = Command::new("python3");
+        python.args(["-c", NOTE_MEMORY]).arg(file).arg(self.command.get_program()).args(self.command.get_args());
+        python.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = self.command.get_current_dir() {
+            python.current_dir(directory);
+        }
+        self.command = python;
         self
     }
 

@@ -20,7 +20,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use crate::archive::{ArchiveError, ArchiveReader, Member, MemberKind, OPAQUE, WHITEOUT};
-use crate::index::{Builder, EntryKind, Record, is_below};
+use crate::index::{Builder, Device, EntryKind, Record, is_below};
 use crate::{Allowance, Whiteouts};
 use disk::Disk;
 use tree::{NodeId, Tree};
@@ -79,7 +79,13 @@ impl Extractor {
         if parents.iter().any(|parent| parent.starts_with(WHITEOUT)) {
             return Err(refused("it lies below a whiteout"));
         }
-        let name = read_name(name).map_err(refused)?;
+        let name = match read_name(name).map_err(refused)? {
+            // overlayfs would take it for a whiteout, wherever it came from; so it is one.
+            Name::Plain(name) if member.kind == MemberKind::CharDevice && member.device == Device::default() => {
+                Name::Whiteout(name)
+            }
+            name => name,
+        };
         if matches!(name, Name::Ignored) {
             return Ok(());
         }
