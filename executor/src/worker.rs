@@ -20,7 +20,7 @@ use crate::exec::{Prepared, check_exec, expect_exec, mounted_content, run_exec};
 use crate::files::{Tree, changed_input, recheck, run_actions, selected};
 use crate::network::Networks;
 use crate::sandbox::Sandbox;
-use crate::sources::{Remote, Sources};
+use crate::sources::{Commit, Found, Remote, Sources};
 use crate::{Context, Credentials, ExecutorError};
 
 /// Any error of the world outside this crate.
@@ -69,6 +69,8 @@ pub struct Executor {
     networks: Option<Networks>,
     interpreters: Option<Interpreters>,
     watching: Watching,
+    /// What came from afar.
+    found: Mutex<BTreeMap<StepId, Found>>,
 }
 
 impl Executor {
@@ -85,7 +87,17 @@ impl Executor {
             interpreters: None,
             failed: None,
             watching: Watching::default(),
+            found: Mutex::default(),
         }
+    }
+
+    /// What was found at the servers and repositories that steps bring something in from, by step.
+    pub fn found(&self) -> BTreeMap<StepId, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_found(&self, step: StepId, found: Found) {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(step, found);
     }
 
     /// The same, giving these variables (`NAME=value` each) to every command that does not set them itself. They
@@ -350,10 +362,14 @@ impl Worker for Executor {
             }
             Operation::Source(Source::Http(http)) => {
                 let layer = self.sources().http(http, job.cancel).map_err(ExecutorError::from)?;
+                if let Some(found) = Found::file(&layer) {
+                    self.note_found(job.id, found);
+                }
                 vec![built(&layer)]
             }
             Operation::Source(Source::Git(git)) => {
-                let layer = self.sources().git(git, job.cancel).map_err(ExecutorError::from)?;
+                let Commit { layer, commit } = self.sources().git(git, job.cancel).map_err(ExecutorError::from)?;
+                self.note_found(job.id, Found::Commit(commit));
                 vec![built(&layer)]
             }
             Operation::File(actions) => return Ok(run_actions(self, &job, actions)?),

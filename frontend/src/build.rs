@@ -18,6 +18,9 @@ pub struct Build {
     pub warnings: Vec<Diagnostic>,
     /// The stages that the target needs, in the order of the file: a name, or `stage-N`.
     pub stages: Vec<String>,
+    /// What the Dockerfile wants to be scanned for packages beside the target, by the name of the stage or `context`;
+    /// nothing where that is not asked for.
+    pub scans: Vec<(String, Input)>,
     /// Proxies from the build arguments, `NAME=value` each: for every `RUN`, but in no key and no history.
     pub proxy_env: Vec<String>,
 }

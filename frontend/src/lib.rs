@@ -36,6 +36,7 @@ mod remote;
 mod resolve;
 mod resolver;
 mod run;
+mod scans;
 mod signals;
 mod stage;
 mod stages;

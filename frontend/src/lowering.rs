@@ -10,7 +10,8 @@ use crate::contexts::Contexts;
 use crate::findings::Findings;
 use crate::naming::Naming;
 use crate::nodes::{ImageRoot, Node, Plan, Planner, Root};
-use crate::stage::StageLowering;
+use crate::scans::{self, Wishes};
+use crate::stage::{MAIN_CONTEXT, StageLowering};
 use crate::stages::Outline;
 use crate::state::{StageState, Tree};
 use crate::{BaseImage, Build, Options, Resolver, Targeting, args, reach, resolve, syntax};
@@ -118,13 +119,15 @@ struct Lowering<'p, 'a> {
     heirs: Vec<usize>,
     /// The stages that are not to be taken from the cache.
     uncached: Vec<usize>,
+    /// What each stage that was lowered wants to be scanned, with its number.
+    wishes: Vec<(usize, Wishes)>,
 }
 
 impl<'p, 'a> Lowering<'p, 'a> {
     fn new(graph: Graph, plan: &'p Plan<'a>, planner: &'p Planner<'a>, uncached: Vec<usize>) -> Self {
         let count = plan.nodes.len();
         let (trees, states, heirs) = (vec![None; count], vec![None; count], vec![0; count]);
-        Self { plan, planner, graph, trees, states, heirs, uncached }
+        Self { plan, planner, graph, trees, states, heirs, uncached, wishes: Vec::new() }
     }
 
     fn run(mut self, needed: &[bool], target: usize, findings: &mut Findings) -> Option<Build> {
@@ -135,7 +138,11 @@ impl<'p, 'a> Lowering<'p, 'a> {
             *self.heirs.get_mut(base)? += 1;
         }
         for index in order {
-            let state = self.node(index, self.plan.nodes.get(index)?, findings);
+            let node = self.plan.nodes.get(index)?;
+            let state = self.node(index, node, findings);
+            if self.planner.options.finds_scans && index < self.plan.stages {
+                self.wishes.push((index, Wishes::of(&state, &node.label, &self.planner.globals)));
+            }
             *self.trees.get_mut(index)? = Some(state.tree.clone());
             *self.states.get_mut(index)? =
                 Some(state).filter(|_| self.heirs.get(index).is_some_and(|&heirs| heirs > 0));
@@ -193,6 +200,7 @@ impl<'p, 'a> Lowering<'p, 'a> {
 
     /// The target's files and config.
     fn finish(mut self, target: usize, stages: Vec<String>) -> Option<Build> {
+        let scans = self.scans(target);
         let mut state = self.inherit(target)?;
         let node = self.plan.nodes.get(target)?;
         if let Tree::Local(context) = &state.tree {
@@ -208,7 +216,24 @@ impl<'p, 'a> Lowering<'p, 'a> {
         image.config.labels.extend(options.labels.clone());
         set_platform(&mut image, &state.platform, options);
         let proxy_env = args::proxies(&options.build_args);
-        Some(Build { graph: self.graph, target, image, warnings: Vec::new(), stages, proxy_env })
+        Some(Build { graph: self.graph, target, image, warnings: Vec::new(), stages, scans, proxy_env })
+    }
+
+    /// What is to be scanned beside the target.
+    fn scans(&mut self, target: usize) -> Vec<(String, Input)> {
+        let mut wishes = std::mem::take(&mut self.wishes);
+        wishes.sort_unstable_by_key(|(stage, _)| *stage);
+        let mut scans = Vec::new();
+        for (stage, _) in wishes.iter().filter(|(stage, wishes)| wishes.stage && *stage != target) {
+            let node = self.plan.nodes.get(*stage);
+            if let (Some(node), Some(Some(Tree::Step(input)))) = (node, self.trees.get(*stage)) {
+                scans.push((node.label.clone(), *input));
+            }
+        }
+        if wishes.iter().any(|(_, wishes)| wishes.context) {
+            scans.push((MAIN_CONTEXT.to_owned(), scans::context_step(&mut self.graph)));
+        }
+        scans
     }
 
     /// A target that a directory stands in for: its files become a layer.

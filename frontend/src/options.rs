@@ -34,6 +34,8 @@ pub struct Options {
     pub limits: Limits,
     /// `--shm-size`: how many bytes `/dev/shm` holds.
     pub shm_size: Option<u64>,
+    /// Whether [`Build::scans`](crate::Build::scans) is wanted.
+    pub finds_scans: bool,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
             hosts: Vec::new(),
             limits: Limits::default(),
             shm_size: None,
+            finds_scans: false,
         }
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod failure;
 mod human;
 mod local;
+mod packages;
 mod progress;
 mod prompt;
 mod reasons;

@@ -7,6 +7,7 @@
 //! | `git/` | a commit of a repository, through the git program |
 //! | `archive.rs` | archives as contexts |
 //! | `memory.rs` | which layer came of what, from one build to the next |
+//! | `found.rs` | what a source turned out to be |
 //! | `address.rs` | URLs without the secrets in them |
 //!
 //! ```text
@@ -24,6 +25,7 @@ mod address;
 mod archive;
 mod client;
 mod error;
+mod found;
 mod git;
 mod http;
 mod memory;
@@ -39,6 +41,7 @@ use kiln_solver::{Cancel, Git, Http};
 pub use address::shown;
 pub use archive::Unpacked;
 pub use error::SourceError;
+pub use found::Found;
 pub(crate) use memory::Memory;
 
 /// How this machine reaches others.
@@ -63,6 +66,15 @@ impl Remote {
         let found = self.environment.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_os_str()).filter(|value| !value.is_empty())
     }
+}
+
+/// A commit of a git repository.
+#[derive(Clone)]
+pub struct Commit {
+    /// Its files.
+    pub layer: StoredLayer,
+    /// Its name: 40 hexadecimal digits (SHA-1) or 64 (SHA-256).
+    pub commit: String,
 }
 
 /// Brings things from afar into a store.
@@ -91,7 +103,7 @@ impl Sources<'_> {
     ///
     /// # Errors
     /// When git is not installed, the repository cannot be reached, or it has no such commit.
-    pub fn git(&self, git: &Git, cancel: &Cancel) -> Result<StoredLayer, SourceError> {
+    pub fn git(&self, git: &Git, cancel: &Cancel) -> Result<Commit, SourceError> {
         git::fetch(self, git, cancel)
     }
 }

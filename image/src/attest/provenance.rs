@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Attestation;
+use crate::spec::Descriptor;
 
 const BUILDKIT: &str = "https://mobyproject.org/buildkit@v1";
 const DEFINITIONS: &str = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
@@ -53,12 +54,14 @@ pub struct Provenance {
     pub platform: String,
     /// What it was built from, apart from local directories.
     pub materials: Vec<Material>,
-    /// What tells this build from all others.
-    pub invocation: String,
-    /// When it began (RFC 3339).
-    pub started: String,
-    /// When it ended (RFC 3339).
-    pub finished: String,
+    /// Whether `args` lacks build arguments that nobody else is to see, whatever is told.
+    pub withholds_args: bool,
+    /// What tells this build from all others; nothing where the same build is to say the same each time.
+    pub invocation: Option<String>,
+    /// When it began (RFC 3339), where that may be said.
+    pub started: Option<String>,
+    /// When it ended (RFC 3339), where that may be said.
+    pub finished: Option<String>,
     /// Whether no step could reach a network.
     pub is_hermetic: bool,
     /// Whether the result is meant to be the same to the byte each time.
@@ -69,6 +72,8 @@ pub struct Provenance {
     pub steps: Vec<Value>,
     /// The Dockerfile itself and which lines of it each step is of.
     pub source: Option<Value>,
+    /// The descriptors of the layers that a step has made, by the name of its output.
+    pub layers: Option<(String, Vec<Descriptor>)>,
 }
 
 /// Something that went into an image.
@@ -102,16 +107,14 @@ impl Provenance {
         let mut source = self.config_source();
         source.insert("entryPoint".to_owned(), json!(self.dockerfile));
         let mut metadata = json!({
-            "buildInvocationID": self.invocation,
-            "buildStartedOn": self.started,
-            "buildFinishedOn": self.finished,
             "completeness": {
-                "parameters": mode == Mode::Max,
+                "parameters": self.has_all_args(mode),
                 "environment": true,
                 "materials": self.is_complete(),
             },
             "reproducible": self.is_reproducible,
         });
+        self.add_times(&mut metadata, ["buildInvocationID", "buildStartedOn", "buildFinishedOn"]);
         metadata[format!("{BUILDKIT}#hermetic")] = json!(self.is_hermetic);
         metadata[format!("{BUILDKIT}#metadata")] = self.metadata(mode);
         let mut predicate = json!({
@@ -138,6 +141,16 @@ impl Provenance {
         if mode == Mode::Max {
             internal["buildConfig"] = self.build_config();
         }
+        let mut metadata = json!({
+            "buildkit_metadata": self.metadata(mode),
+            "buildkit_hermetic": self.is_hermetic,
+            "buildkit_completeness": {
+                "request": self.has_all_args(mode),
+                "resolvedDependencies": self.is_complete(),
+            },
+            "buildkit_reproducible": self.is_reproducible,
+        });
+        self.add_times(&mut metadata, ["invocationID", "startedOn", "finishedOn"]);
         json!({
             "buildDefinition": {
                 "buildType": DEFINITIONS,
@@ -147,20 +160,22 @@ impl Provenance {
             },
             "runDetails": {
                 "builder": { "id": self.builder_id },
-                "metadata": {
-                    "invocationID": self.invocation,
-                    "startedOn": self.started,
-                    "finishedOn": self.finished,
-                    "buildkit_metadata": self.metadata(mode),
-                    "buildkit_hermetic": self.is_hermetic,
-                    "buildkit_completeness": {
-                        "request": mode == Mode::Max,
-                        "resolvedDependencies": self.is_complete(),
-                    },
-                    "buildkit_reproducible": self.is_reproducible,
-                },
+                "metadata": metadata,
             },
         })
+    }
+
+    /// Adds what differs from build to build under these names, as far as it may be said.
+    fn add_times(&self, metadata: &mut Value, names: [&str; 3]) {
+        for (name, value) in names.into_iter().zip([&self.invocation, &self.started, &self.finished]) {
+            if let Some(value) = value {
+                metadata[name] = json!(value);
+            }
+        }
+    }
+
+    fn has_all_args(&self, mode: Mode) -> bool {
+        mode == Mode::Max && !self.withholds_args
     }
 
     fn config_source(&self) -> Map<String, Value> {
@@ -206,6 +221,9 @@ impl Provenance {
         }
         if let Some(source) = self.source.as_ref().filter(|_| mode == Mode::Max) {
             metadata.insert("source".to_owned(), source.clone());
+        }
+        if let Some((output, layers)) = self.layers.as_ref().filter(|_| mode == Mode::Max) {
+            metadata.insert("layers".to_owned(), json!({ output: [layers] }));
         }
         Value::Object(metadata)
     }

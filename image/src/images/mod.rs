@@ -180,6 +180,21 @@ impl Images {
         fetch::in_parallel(layers, cancel, present, |layer, cancel| self.fetch_blob(layer, cancel).map(drop))
     }
 
+    /// What an image runs on, by the digest that [`Images::resolve`] gave: none if its documents are not here any more.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or has what is malformed.
+    pub fn platform_of(&self, image: &Digest) -> Result<Option<Platform>, ImageError> {
+        let Some(bytes) = self.store().read_blob(image, CONFIG_LIMIT)? else { return Ok(None) };
+        let name = image.to_string();
+        let config = match documents::read_document(&bytes, "", &name) {
+            Ok(documents::Document::Manifest(manifest)) => self.stored_config(&manifest)?,
+            // That of an image that was built here.
+            _ => Some(documents::read_config(&bytes, &name)?),
+        };
+        Ok(config.map(|config| config.platform()))
+    }
+
     fn stored_stack(&self, image: &Digest) -> Result<Vec<Layer>, ImageError> {
         let store = self.store();
         let built = |(_, record): (String, ImageRecord)| (record.id == *image).then_some(record.layers);

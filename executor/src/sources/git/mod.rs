@@ -16,7 +16,7 @@ use kiln_cache::StoredLayer;
 use kiln_solver::{Cancel, Digest, Git};
 
 use super::memory::Memory;
-use super::{SourceError, Sources};
+use super::{Commit, SourceError, Sources};
 use mirror::Mirror;
 use program::Program;
 use resolve::Target;
@@ -29,33 +29,39 @@ struct Fetch<'a> {
     cancel: &'a Cancel,
 }
 
-pub(super) fn fetch(sources: &Sources<'_>, git: &Git, cancel: &Cancel) -> Result<StoredLayer, SourceError> {
+pub(super) fn fetch(sources: &Sources<'_>, git: &Git, cancel: &Cancel) -> Result<Commit, SourceError> {
     let program = Program::new(sources.remote, &git.remote, cancel);
     let fetch = Fetch { sources, git, program, cancel };
     let target = fetch.resolve()?;
     fetch.check(&target)?;
-    let memory = Memory::new(sources.store, "git", &fetch.name(&target))?;
-    if let Some((layer, _)) = memory.recall()? {
-        return Ok(layer);
-    }
-    let mirror = Mirror::lock(&fetch)?;
-    // Somebody else may have done it while we waited.
-    if let Some((layer, _)) = memory.recall()? {
-        return Ok(layer);
-    }
-    let layer = match fetch.layer(&mirror, &target) {
-        // A power loss may have left half a repository; a new one has no past.
-        Err(SourceError::Git { .. }) if mirror.is_old() => {
-            mirror.start_over()?;
-            fetch.layer(&mirror, &target)?
-        }
-        made => made?,
-    };
-    memory.remember(&layer, &[])?;
-    Ok(layer)
+    let layer = fetch.layer_of(&target)?;
+    Ok(Commit { layer, commit: target.commit })
 }
 
 impl Fetch<'_> {
+    /// The layer of a commit, made if it was not made before.
+    fn layer_of(&self, target: &Target) -> Result<StoredLayer, SourceError> {
+        let memory = Memory::new(self.sources.store, "git", &self.name(target))?;
+        if let Some((layer, _)) = memory.recall()? {
+            return Ok(layer);
+        }
+        let mirror = Mirror::lock(self)?;
+        // Somebody else may have done it while we waited.
+        if let Some((layer, _)) = memory.recall()? {
+            return Ok(layer);
+        }
+        let layer = match self.layer(&mirror, target) {
+            // A power loss may have left half a repository; a new one has no past.
+            Err(SourceError::Git { .. }) if mirror.is_old() => {
+                mirror.start_over()?;
+                self.layer(&mirror, target)?
+            }
+            made => made?,
+        };
+        memory.remember(&layer, &[])?;
+        Ok(layer)
+    }
+
     /// A name for the layer: the commit, where it was found, and what is made of it.
     fn name(&self, target: &Target) -> Digest {
         let Git { subdirectory, keep_git_dir, submodules, .. } = self.git;

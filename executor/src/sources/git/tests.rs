@@ -58,7 +58,7 @@ fn world() -> World {
 }
 
 fn fetch(world: &World, git: &Git) -> Result<StoredLayer, SourceError> {
-    world.sources().git(git, &Cancel::new())
+    world.sources().git(git, &Cancel::new()).map(|commit| commit.layer)
 }
 
 fn shows(world: &World, git: &Git) -> Vec<String> {

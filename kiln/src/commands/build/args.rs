@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::attest::AttestArgs;
 use super::cache::CacheArgs;
 use super::explain::Form;
 use super::run::RunArgs;
@@ -125,6 +126,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+
+    #[command(flatten)]
+    pub(super) attest: AttestArgs,
 
     #[command(flatten)]
     pub(super) run: RunArgs,

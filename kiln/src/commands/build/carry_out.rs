@@ -13,7 +13,7 @@ use kiln_solver::{Cancel, Graph, Input, Layer, Operation, Output, SolveError, So
 
 use super::cache::Keys;
 use super::explain::{Explanations, Form};
-use super::lower::Lowered;
+use super::lower::{Lowered, LoweredImage};
 use super::request::NamedContext;
 use super::{Builder, MAIN_CONTEXT, Work, glue, network, remote, sources};
 use crate::diagnostics::SourceFile;
@@ -25,12 +25,23 @@ use crate::{failure, terminal};
 pub(super) struct Solved {
     /// The layers for each platform.
     pub(super) layers: Vec<Vec<Layer>>,
+    /// What was made for each platform to be scanned for packages.
+    pub(super) scanned: Vec<Scanned>,
     /// Why steps ran, where that was asked for.
     pub(super) explanation: String,
     /// The definition keys of the steps.
     pub(super) keys: Keys,
     /// What is remembered of them, here and elsewhere.
     pub(super) records: CachedRecords,
+}
+
+/// What was made beside an image, for a list of packages.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scanned {
+    /// What is to be scanned beside it: names and layers.
+    pub(super) scans: Vec<(String, Vec<Layer>)>,
+    /// The reports of a scanner image.
+    pub(super) reports: Option<Vec<Layer>>,
 }
 
 impl Builder<'_> {
@@ -45,10 +56,11 @@ impl Builder<'_> {
     ) -> Result<Solved, CliError> {
         let graph = &lowered.graph;
         let mut records = self.records(work);
-        let targets: Vec<StepId> = lowered.images.iter().filter_map(|image| Some(image.target?.step)).collect();
+        let targets: Vec<StepId> = lowered.images.iter().flat_map(wanted).map(|input| input.step).collect();
         let Some(&first) = targets.first() else {
-            let layers = vec![Vec::new(); lowered.images.len()];
-            return Ok(Solved { layers, explanation: String::new(), keys: Keys::default(), records });
+            let count = lowered.images.len();
+            let (layers, scanned) = (vec![Vec::new(); count], vec![Scanned::default(); count]);
+            return Ok(Solved { layers, scanned, explanation: String::new(), keys: Keys::default(), records });
         };
         let steps = Steps::new(self.progress, graph, &file.text);
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
@@ -99,11 +111,9 @@ impl Builder<'_> {
             }
         };
         let mut made = outputs.into_iter();
-        let layers = lowered.images.iter().map(|image| match image.target {
-            Some(target) => layers_of(made.next().unwrap_or_default(), target),
-            None => Ok(Vec::new()),
-        });
-        Ok(Solved { layers: layers.collect::<Result<_, _>>()?, explanation, keys: explanations.keys(), records })
+        let all = lowered.images.iter().map(|image| put_together(image, &mut made)).collect::<Result<Vec<_>, _>>()?;
+        let (layers, scanned) = all.into_iter().unzip();
+        Ok(Solved { layers, scanned, explanation, keys: explanations.keys(), records })
     }
 
     pub(super) fn executor(&self, lowered: &Lowered, work: &Work) -> Result<Executor, CliError> {
@@ -205,6 +215,26 @@ impl Builder<'_> {
         error.hints = failure::hints(step, &failed.error);
         error
     }
+}
+
+/// All that is to be made for one platform.
+fn wanted(image: &LoweredImage) -> impl Iterator<Item = Input> {
+    // A scanner image reads what is scanned, and nobody else does.
+    let scans = image.scans.iter().filter(|_| image.reports.is_none()).map(|(_, input)| *input);
+    image.target.into_iter().chain(scans).chain(image.reports)
+}
+
+/// Puts together what was made for one platform, of the results in the order of [`wanted`].
+fn put_together(
+    image: &LoweredImage,
+    made: &mut dyn Iterator<Item = Vec<Output>>,
+) -> Result<(Vec<Layer>, Scanned), CliError> {
+    let mut next = |input: Input| layers_of(made.next().unwrap_or_default(), input);
+    let layers = image.target.map(&mut next).transpose()?.unwrap_or_default();
+    let scans = image.scans.iter().filter(|_| image.reports.is_none());
+    let scans = scans.map(|(name, input)| Ok((name.clone(), next(*input)?))).collect::<Result<_, CliError>>()?;
+    let reports = image.reports.map(&mut next).transpose()?;
+    Ok((layers, Scanned { scans, reports }))
 }
 
 /// The layers that the target is.

@@ -12,6 +12,7 @@ use kiln_image::push::{Targets, push};
 use kiln_image::{Images, Reference};
 use kiln_solver::{Cancel, Digest, Layer};
 
+use super::attest::Statements;
 use super::output::{ArchiveDestination, Destination, FilesOutput, ImageAttributes, Output, Push};
 use super::request::Request;
 use crate::environment::Environment;
@@ -49,6 +50,8 @@ pub(super) struct Made {
     pub(super) image: ImageRecord,
     /// Its layers.
     pub(super) layers: Vec<Layer>,
+    /// What is said of it.
+    pub(super) statements: Statements,
 }
 
 /// What came of it all.
@@ -66,6 +69,14 @@ enum Base {
     Here,
     /// In the store or where the base came from.
     Anywhere,
+}
+
+/// What an image is put together for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Use {
+    base: Base,
+    /// Whether there is room for attestations.
+    is_attested: bool,
 }
 
 /// Writes finished images.
@@ -105,8 +116,9 @@ impl Exporter<'_> {
         match output {
             Output::Image { format, image, destination } => self.write_image(*format, image, destination).map(Some),
             Output::Files(files) => self.write_files(files).map(|()| None),
-            Output::Archive { destination, platform_split } => {
-                self.write_archive(destination, *platform_split).map(|()| None)
+            Output::Archive { destination, platform_split, attestation_prefix } => {
+                let files = self.files(*platform_split, attestation_prefix)?;
+                self.write_archive(destination, &files).map(|()| None)
             }
             Output::Store { .. } | Output::CacheOnly => Ok(None),
         }
@@ -127,7 +139,7 @@ impl Exporter<'_> {
         self.progress.during("exporting to image", |group| {
             let exported = match self.needs_manifest(attributes) {
                 true => {
-                    let package = self.package(attributes, &names, Base::Anywhere, group)?;
+                    let package = self.package(attributes, &names, Use::ANYWHERE, group)?;
                     let image = package.keep(self.images.store()).map_err(|error| image_error(&error))?;
                     Exported { image, package: Some(package) }
                 }
@@ -151,7 +163,7 @@ impl Exporter<'_> {
     fn push(&self, attributes: &ImageAttributes, how: Push) -> Result<Exported, CliError> {
         self.progress.during("pushing image", |group| {
             let names = attributes.names_or(&self.request.tags);
-            let package = self.package(attributes, names, Base::Anywhere, group)?;
+            let package = self.package(attributes, names, Use::ANYWHERE, group)?;
             let targets = Targets { names: names.to_vec(), by_digest: how.by_digest };
             push(self.images, &package.parcel(), &targets, self.cancel).map_err(|error| image_error(&error))?;
             self.progress.note(group, &format!("pushing manifest {} done", package.root().digest));
@@ -169,7 +181,7 @@ impl Exporter<'_> {
             ..ImageAttributes::default()
         };
         let has_notes = !self.request.annotations.is_empty() || *attributes != plain;
-        has_notes || self.made.len() > 1 || self.request.metadata_file.is_some()
+        has_notes || self.made.len() > 1 || self.request.metadata_file.is_some() || self.request.attest.attaches()
     }
 
     fn write_image(
@@ -183,7 +195,8 @@ impl Exporter<'_> {
             Format::Docker => "exporting to docker image format",
         };
         self.progress.during(title, |group| {
-            let package = self.package(attributes, self.names(attributes), Base::Here, group)?;
+            let used = Use { base: Base::Here, is_attested: format == Format::Oci };
+            let package = self.package(attributes, self.names(attributes), used, group)?;
             let packages = std::slice::from_ref(&package);
             let write = |place: Place<'_>| {
                 export::write(packages, format, place, self.cancel).map_err(|error| image_error(&error))
@@ -204,33 +217,46 @@ impl Exporter<'_> {
         &self,
         attributes: &ImageAttributes,
         names: &[Reference],
-        base: Base,
+        Use { base, is_attested }: Use,
         group: Group,
     ) -> Result<Package, CliError> {
+        let is_attested = is_attested && self.request.attest.attaches();
         let mut annotations = attributes.annotations.clone();
         annotations.extend(&self.request.annotations);
-        let media_types = if annotations.is_empty() { attributes.media_types } else { MediaTypes::Oci };
+        let is_plain = annotations.is_empty() && !is_attested;
+        let media_types = if is_plain { attributes.media_types } else { MediaTypes::Oci };
         let options = ImageOptions {
             names: names.to_vec(),
             media_types,
             compression: attributes.compression,
             force_compression: attributes.force_compression,
             annotations,
+            attestations: attributes.attestations,
             lazy_base: base == Base::Anywhere,
-            ..ImageOptions::default()
         };
         let records = self.records(attributes)?;
-        let package = Package::make(self.images, &records, records.len() > 1, &options, self.cancel)
+        let is_index = records.len() > 1 || is_attested;
+        let package = Package::make(self.images, &records, is_index, &options, self.cancel)
             .map_err(|error| image_error(&error))?;
+        let package = if is_attested { self.attest(package, &options) } else { package };
         self.progress.note(group, "exporting layers done");
         for (manifest, config, _) in package.manifests() {
             self.progress.note(group, &format!("exporting manifest {} done", manifest.digest));
             self.progress.note(group, &format!("exporting config {} done", config.digest));
         }
+        for manifest in package.attestations() {
+            self.progress.note(group, &format!("exporting attestation manifest {} done", manifest.digest));
+        }
         if package.config().is_none() {
             self.progress.note(group, &format!("exporting manifest list {} done", package.root().digest));
         }
         Ok(package)
+    }
+
+    fn attest(&self, package: Package, options: &ImageOptions) -> Package {
+        let made = package.manifests().zip(self.made);
+        let attestations = made.map(|((_, _, layers), made)| made.statements.attestations(layers)).collect::<Vec<_>>();
+        package.attest(&attestations, options)
     }
 
     /// What the names of the flags, or else those of the output are.
@@ -262,7 +288,7 @@ impl Exporter<'_> {
                 mtime: self.request.source_date_epoch,
                 is_mirror: output.is_mirror,
             };
-            let files = self.files(output.platform_split);
+            let files = self.files(output.platform_split, &output.attestation_prefix)?;
             export::local(self.images, &files, &output.directory, options, self.cancel)
                 .map_err(|error| image_error(&error))?;
             self.progress.note(group, "copying files done");
@@ -270,14 +296,14 @@ impl Exporter<'_> {
         })
     }
 
-    fn write_archive(&self, destination: &ArchiveDestination, split: Option<bool>) -> Result<(), CliError> {
+    fn write_archive(&self, destination: &ArchiveDestination, files: &[Files]) -> Result<(), CliError> {
         let path = match destination {
             ArchiveDestination::File(path) => Some(path),
             ArchiveDestination::Stdout => None,
         };
         self.progress.during("exporting to client tarball", |group| {
             with_archive(path, |place| {
-                export::tar(self.images, &self.files(split), self.request.source_date_epoch, place, self.cancel)
+                export::tar(self.images, files, self.request.source_date_epoch, place, self.cancel)
                     .map_err(|error| image_error(&error))
             })?;
             self.progress.note(group, "sending tarball done");
@@ -285,15 +311,30 @@ impl Exporter<'_> {
         })
     }
 
-    /// The files of each platform, in a directory of its own (`linux_arm_v7`) if they are to be split.
-    fn files(&self, split: Option<bool>) -> Vec<Files> {
+    /// The files of each platform, in a directory of its own (`linux_arm_v7`) if they are to be split, and what is said
+    /// of them in files with this prefix.
+    fn files(&self, split: Option<bool>, prefix: &str) -> Result<Vec<Files>, CliError> {
         let is_split = split.unwrap_or(self.made.len() > 1);
-        let directory = |made: &Made| made.image.platform.to_string().replace('/', "_");
-        let files = |made: &Made| Files {
-            directory: if is_split { directory(made) } else { String::new() },
-            layers: made.layers.clone(),
+        let files = |made: &Made| {
+            let platform = made.image.platform.to_string().replace('/', "_");
+            let infix = if is_split || self.made.len() == 1 { None } else { Some(platform.as_str()) };
+            let said = made.statements.layer(self.images, &made.layers, (prefix, infix), self.cancel)?;
+            let layers = made.layers.iter().copied().chain(said).collect();
+            Ok(Files { directory: if is_split { platform } else { String::new() }, layers })
         };
         self.made.iter().map(files).collect()
+    }
+
+    /// What the file of `--metadata-file` has of provenance, in the words of buildx.
+    pub(super) fn provenance(&self) -> Vec<(String, serde_json::Value)> {
+        const KEY: &str = "buildx.build.provenance";
+        let one = |made: &Made| {
+            let provenance = made.statements.metadata(self.request.attest.metadata_mode())?;
+            let is_alone = self.made.len() == 1;
+            let key = if is_alone { KEY.to_owned() } else { format!("{KEY}/{}", made.image.platform) };
+            Some((key, provenance))
+        };
+        self.made.iter().filter_map(one).collect()
     }
 }
 
@@ -304,11 +345,15 @@ impl Exported {
     }
 
     /// What `--metadata-file` is told of it, in the words of buildx.
-    pub(super) fn metadata(&self, names: &[Reference], build: Option<String>) -> serde_json::Value {
+    pub(super) fn metadata(
+        &self,
+        names: &[Reference],
+        build: Option<String>,
+    ) -> serde_json::Map<String, serde_json::Value> {
         let mut all = serde_json::Map::new();
         // The history of builds is asked by the last part alone.
         all.extend(build.map(|id| ("buildx.build.ref".to_owned(), format!("kiln/kiln/{id}").into())));
-        let Some(package) = &self.package else { return all.into() };
+        let Some(package) = &self.package else { return all };
         let root = package.root();
         if let Some(config) = package.config() {
             all.insert("containerimage.config.digest".to_owned(), config.to_string().into());
@@ -320,8 +365,13 @@ impl Exported {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             all.insert("image.name".to_owned(), names.join(",").into());
         }
-        all.into()
+        all
     }
+}
+
+impl Use {
+    /// In the store or a registry.
+    const ANYWHERE: Self = Self { base: Base::Anywhere, is_attested: true };
 }
 
 /// Runs `write` with the file of this path, or with standard output where there is none.

@@ -7,6 +7,7 @@ use kiln_parser::ignore::Ignore;
 use kiln_parser::{Diagnostic, Parsed, Severity};
 use kiln_solver::{Graph, Input, Operation, Platform, Source};
 
+use super::attest::Scanner;
 use super::request::NamedContext;
 use super::{Builder, MAIN_CONTEXT, Work, glue, sources};
 use crate::diagnostics::{self, SourceFile};
@@ -29,6 +30,10 @@ pub(super) struct LoweredImage {
     pub(super) target: Option<Input>,
     /// Its config, as the frontend leaves it.
     pub(super) image: spec::Image,
+    /// What is scanned for packages beside it, by name.
+    pub(super) scans: Vec<(String, Input)>,
+    /// The reports of a scanner image, where one is asked for.
+    pub(super) reports: Option<Input>,
 }
 
 impl Builder<'_> {
@@ -84,7 +89,12 @@ impl Builder<'_> {
             add_new(&mut warnings, build.warnings);
             graph = build.graph;
             proxy_env = build.proxy_env;
-            images.push(LoweredImage { target: build.target, image: build.image });
+            images.push(LoweredImage { target: build.target, image: build.image, scans: build.scans, reports: None });
+        }
+        if let Some(scanner) = Scanner::find(self.request.attest.sbom.as_ref(), &bases)? {
+            for image in &mut images {
+                image.reports = Some(scanner.add(&mut graph, image.target, &image.scans));
+            }
         }
         let ignore = self.ignore(&graph);
         for options in &all {
@@ -145,6 +155,7 @@ impl Builder<'_> {
             hosts: request.run.hosts.clone(),
             limits: kiln_solver::Limits { ulimits: request.run.ulimits.clone(), cgroup_parent: None },
             shm_size: request.run.shm_size,
+            finds_scans: request.attest.sbom.is_some(),
         }
     }
 }

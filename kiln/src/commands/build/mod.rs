@@ -3,10 +3,12 @@
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
 //! contexts from elsewhere, [`lower`] makes one graph of steps for all platforms, [`carry_out`] has it solved,
 //! [`explain`] tells why steps ran, [`network`] how commands reach others, [`glue`] what the crates need of each other,
-//! [`finish`] is the end with its files, [`export`] the writing of images, [`collect`] pruning afterwards, [`call`] what
-//! is told instead of building, [`enter`] shells in what a build has left. Here is the way from one to the next.
+//! [`finish`] is the end with its files, [`attest`] what is said of images beside them, [`export`] the writing of images,
+//! [`collect`] pruning afterwards, [`call`] what is told instead of building, [`enter`] shells in what a build has left.
+//! Here is the way from one to the next.
 
 mod args;
+mod attest;
 mod cache;
 mod call;
 mod call_json;
@@ -29,11 +31,12 @@ mod sources;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use kiln_cache::Scratch;
 use kiln_executor::Executor;
 use kiln_executor::rootless::Identity;
-use kiln_executor::sources::Unpacked;
+use kiln_executor::sources::{Found, Unpacked};
 use kiln_image::{Configuration, Images};
 use kiln_parser::{Diagnostic, Parsed};
 use kiln_solver::{Cancel, Digest};
@@ -53,6 +56,7 @@ use crate::terminal;
 use cache::Imports;
 use carry_out::Solved;
 use lower::Lowered;
+use remote::RemoteContext;
 use request::Request;
 
 /// The name of the main context in the step graph.
@@ -86,10 +90,11 @@ fn with_builder<T>(
         enter::console_for("`--on-error=shell`")?;
     }
     let progress = Progress::new(request.style, environment.colour);
+    let started = SystemTime::now();
     let mut image = None;
     let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
         let (begun, made) = (RefCell::new(begun), Cell::new(None));
-        let builder = Builder { request: &request, environment, progress: &progress, begun, made };
+        let builder = Builder { request: &request, environment, progress: &progress, started, begun, made };
         let result = work(&builder);
         image = builder.made.get();
         result
@@ -104,6 +109,8 @@ struct Builder<'a> {
     request: &'a Request,
     environment: &'a Environment,
     progress: &'a Progress,
+    /// When it began.
+    started: SystemTime,
     /// Where fetching the context was the beginning.
     begun: RefCell<Option<Work>>,
     /// The ID of the image that was built.
@@ -155,6 +162,8 @@ struct Work {
     unpacked: Option<Unpacked>,
     /// Caches elsewhere, on their way here.
     caches: Imports,
+    /// The contexts that were fetched from elsewhere, and what they turned out to be.
+    fetched: RefCell<Vec<(RemoteContext, Found)>>,
 }
 
 /// Becomes whoever can build, opens the store and watches for signals; in this order, because the first works for a
@@ -177,7 +186,8 @@ fn begin(request: &Request, environment: &Environment, progress: &Progress) -> R
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
     let images = Arc::new(registry::images(&session, configuration.clone(), environment, progress, &cancel));
     let caches = Imports::begin(&request.cache, &images, progress, &cancel);
-    Ok(Work { session, scratch, images, configuration, cancel, interrupt, unpacked: None, caches })
+    let fetched = RefCell::default();
+    Ok(Work { session, scratch, images, configuration, cancel, interrupt, unpacked: None, caches, fetched })
 }
 
 impl Builder<'_> {
@@ -188,9 +198,10 @@ impl Builder<'_> {
         }
         self.remove_stale_id()?;
         let Built { file, lowered, warnings, solved, executor, work } = self.build_dockerfile(file, parsed)?;
+        let found = executor.found();
         drop(executor);
         let image = self
-            .finish(&lowered, &solved, &work)
+            .finish(&file, &lowered, &solved, &found, &work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
         self.made.set(Some(image));
         self.list_warnings(&warnings, &file);

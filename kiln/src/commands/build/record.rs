@@ -14,7 +14,7 @@ use crate::session::{Session, store_error};
 use crate::terminal;
 
 /// Build arguments that may hold passwords, whatever their case (the proxies that Docker passes on).
-const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
+pub(super) const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
 /// From now on what happens is written down, if this is a build.
 pub(super) fn begin(progress: &Progress, store: &Store, request: &Request, environment: &Environment) {

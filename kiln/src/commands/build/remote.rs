@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use kiln_executor::sources::{Remote, SourceError, Sources, Unpacked, shown};
+use kiln_executor::sources::{Commit, Found, Remote, SourceError, Sources, Unpacked, shown};
 use kiln_frontend::{GitReference, parse_remote};
 use kiln_solver::{Git, Http};
 
@@ -146,10 +146,21 @@ pub(super) fn fetch_tree(
 ) -> Result<PathBuf, CliError> {
     let layer = with_sources(request, environment, work, |sources| match context {
         RemoteContext::Stdin => Ok(None),
-        RemoteContext::Git(git) => sources.git(git, &work.cancel).map(Some),
-        RemoteContext::Http(http) => sources.http(http, &work.cancel).map(Some),
+        RemoteContext::Git(git) => {
+            let Commit { layer, commit } = sources.git(git, &work.cancel)?;
+            Ok(Some((layer, Some(Found::Commit(commit)))))
+        }
+        RemoteContext::Http(http) => {
+            let layer = sources.http(http, &work.cancel)?;
+            let found = Found::file(&layer);
+            Ok(Some((layer, found)))
+        }
     })?;
-    let layer = layer.ok_or_else(|| CliError::usage("only the build context itself can come from standard input"))?;
+    let (layer, found) =
+        layer.ok_or_else(|| CliError::usage("only the build context itself can come from standard input"))?;
+    if let Some(found) = found {
+        work.fetched.borrow_mut().push((context.clone(), found));
+    }
     Ok(layer.mount_source().to_owned())
 }
 

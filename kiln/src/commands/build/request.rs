@@ -13,6 +13,7 @@ use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
 use super::args::{Args, OnError, ProgressStyle};
+use super::attest::AttestRequest;
 use super::cache::CacheRequest;
 use super::call::{Call, Method};
 use super::explain::Form;
@@ -72,6 +73,8 @@ pub(super) struct Request {
     pub(super) cache: CacheRequest,
     /// What commands get.
     pub(super) run: RunRequest,
+    /// What is said of the images beside them.
+    pub(super) attest: AttestRequest,
 }
 
 /// Where the Dockerfile comes from.
@@ -171,7 +174,9 @@ impl Request {
             parse_annotation(&mut annotations, text)?;
         }
         let platforms = platforms(&args.platforms, variable)?;
-        check_platforms(&outputs, &annotations, &platforms)?;
+        let attest = AttestRequest::new(args.attest, variable)?;
+        check_attestations(&outputs, &attest)?;
+        check_platforms(&outputs, &annotations, &platforms, attest.attaches())?;
         check_outputs(&outputs, args.run.allows_mirrors())?;
         let call = Call::parse(if args.check { "check" } else { &args.call })?;
         Ok(Self {
@@ -205,6 +210,7 @@ impl Request {
             shell_on_error: args.on_error == Some(OnError::Shell),
             cache: CacheRequest::new(&args.cache)?,
             run: RunRequest::new(args.run, variable)?,
+            attest,
         })
     }
 }
@@ -298,8 +304,23 @@ fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
     }
 }
 
+/// Whether what is to be written has a place for what is to be said of it.
+fn check_attestations(outputs: &[Output], attest: &AttestRequest) -> Result<(), CliError> {
+    let is_docker = |output: &Output| matches!(output, Output::Image { format: Format::Docker, .. });
+    if attest.attaches_to_files() && outputs.iter().any(is_docker) {
+        return Err(CliError::usage("an archive of `type=docker` has no index that attestations could be in")
+            .hint("write `type=oci`, or leave `--attest`, `--provenance` and `--sbom` away"));
+    }
+    Ok(())
+}
+
 /// Whether what is to be written fits to one platform or to several.
-fn check_platforms(outputs: &[Output], annotations: &Annotations, platforms: &[Platform]) -> Result<(), CliError> {
+fn check_platforms(
+    outputs: &[Output],
+    annotations: &Annotations,
+    platforms: &[Platform],
+    is_attested: bool,
+) -> Result<(), CliError> {
     if platforms.len() > 1 {
         let is_docker = |output: &Output| matches!(output, Output::Image { format: Format::Docker, .. });
         return match outputs.iter().any(is_docker) {
@@ -309,9 +330,9 @@ fn check_platforms(outputs: &[Output], annotations: &Annotations, platforms: &[P
         };
     }
     let own = outputs.iter().filter_map(Output::image).map(|image| &image.annotations);
-    if own.chain([annotations]).any(Annotations::need_index) {
+    if !is_attested && own.chain([annotations]).any(Annotations::need_index) {
         return Err(CliError::usage("an image for one platform has no index that annotations could be in")
-            .hint("leave `index:` and `index-descriptor:` away, or give several platforms"));
+            .hint("leave `index:` and `index-descriptor:` away, or give several platforms or `--provenance=true`"));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_cache::Compression;
+use kiln_image::attest::Form;
 use kiln_image::export::{Format, MediaTypes};
 
 use super::{ArchiveDestination, Destination, FilesOutput, ImageAttributes, Output, Push, annotations};
@@ -14,7 +15,8 @@ const GZIP_LEVEL: u8 = 6;
 const ZSTD_LEVEL: u8 = 3;
 
 /// The attributes of images, as far as not all of them are in [`ImageAttributes`].
-const IMAGE_ATTRIBUTES: [&str; 13] = [
+const IMAGE_ATTRIBUTES: [&str; 14] = [
+    "oci-artifact",
     "name",
     "compression",
     "compression-level",
@@ -45,6 +47,7 @@ pub(super) struct Attributes {
     push: Option<bool>,
     by_digest: bool,
     is_insecure: bool,
+    attestation_prefix: String,
     image: ImageAttributes,
     /// The keys that were given.
     given: Vec<String>,
@@ -97,8 +100,13 @@ impl Attributes {
             "push" => self.push = Some(boolean(&key, value)?),
             "push-by-digest" => self.by_digest = boolean(&key, value)?,
             "registry.insecure" => self.is_insecure = boolean(&key, value)?,
-            // The store of kiln unpacks what it needs, and there are no attestations yet that these could be about.
-            "unpack" | "oci-artifact" | "attestation-inline" => {
+            "oci-artifact" => {
+                let is_artifact = boolean(&key, value)?;
+                self.image.attestations = if is_artifact { Form::Artifact } else { Form::Image };
+            }
+            "attestation-prefix" => self.attestation_prefix = prefix(value)?,
+            // The store of kiln unpacks what it needs.
+            "unpack" | "attestation-inline" => {
                 boolean(&key, value)?;
             }
             "name-canonical" | "dangling-name-prefix" => {
@@ -145,7 +153,7 @@ impl Attributes {
     }
 
     fn layout(self, format: Format) -> Result<Output, CliError> {
-        self.takes_only(&[&["dest", "tar"], &IMAGE_ATTRIBUTES[..7]].concat())?;
+        self.takes_only(&[&["dest", "tar"], &IMAGE_ATTRIBUTES[..8]].concat())?;
         let destination = match (&self.dest, self.tar) {
             (None, Some(false)) => return Err(CliError::usage("`tar=false` needs `dest=DIRECTORY`")),
             (Some(path), Some(false)) if path != "-" => Destination::Directory(non_empty(path)?),
@@ -157,29 +165,31 @@ impl Attributes {
     }
 
     fn files(self) -> Result<Output, CliError> {
-        self.takes_only(&["dest", "platform-split", "mode"])?;
+        self.takes_only(&["dest", "platform-split", "mode", "attestation-prefix"])?;
         match &self.dest {
             Some(path) if path != "-" => Ok(Output::Files(FilesOutput {
                 directory: non_empty(path)?,
                 platform_split: self.platform_split,
                 is_mirror: self.is_mirror.unwrap_or(false),
+                attestation_prefix: self.attestation_prefix,
             })),
             _ => Err(CliError::usage("type `local` needs `dest=DIRECTORY`")),
         }
     }
 
     fn archive(self) -> Result<Output, CliError> {
-        self.takes_only(&["dest", "platform-split"])?;
+        self.takes_only(&["dest", "platform-split", "attestation-prefix"])?;
         let destination = match &self.dest {
             Some(path) if path != "-" => ArchiveDestination::File(non_empty(path)?),
             _ => ArchiveDestination::Stdout,
         };
-        Ok(Output::Archive { destination, platform_split: self.platform_split })
+        let Self { platform_split, attestation_prefix, .. } = self;
+        Ok(Output::Archive { destination, platform_split, attestation_prefix })
     }
 
     /// Whether nothing else was given.
     fn takes_only(&self, known: &[&str]) -> Result<(), CliError> {
-        let others = ["type", "oci-artifact", "attestation-inline"];
+        let others = ["type", "attestation-inline"];
         match self.given.iter().find(|given| !known.contains(&given.as_str()) && !others.contains(&given.as_str())) {
             None => Ok(()),
             Some(other) => Err(CliError::usage(format!("type `{}` has no attribute `{other}`", self.kind))),
@@ -233,6 +243,14 @@ pub(in crate::commands::build) fn compression(
 fn names(text: &str) -> Result<Vec<kiln_image::Reference>, CliError> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.map(|name| parse_tag(name).map_err(|error| CliError::usage(error.message))).collect()
+}
+
+/// What the names of files begin with.
+fn prefix(value: &str) -> Result<String, CliError> {
+    match value.contains(['/', '\0']) {
+        true => Err(CliError::usage(format!("`attestation-prefix` is part of a file's name, and `{value}` is not"))),
+        false => Ok(value.to_owned()),
+    }
 }
 
 fn mode(value: &str) -> Result<bool, CliError> {

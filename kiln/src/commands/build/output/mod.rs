@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use kiln_cache::Compression;
 use kiln_image::Reference;
+use kiln_image::attest::Form;
 use kiln_image::export::{Annotations, Format, MediaTypes};
 
 pub(super) use annotations::parse_flag as parse_annotation;
@@ -47,6 +48,8 @@ pub(crate) enum Output {
     Archive {
         /// Where it goes.
         destination: ArchiveDestination,
+        /// What the names of the files with attestations begin with.
+        attestation_prefix: String,
         /// Whether each platform gets a directory of its own; where there are several unless this says otherwise.
         platform_split: Option<bool>,
     },
@@ -76,6 +79,8 @@ pub(crate) struct ImageAttributes {
     /// Whether files are made no younger than `SOURCE_DATE_EPOCH`; by default if there is one.
     pub(super) rewrite_timestamp: Option<bool>,
     pub(super) annotations: Annotations,
+    /// What the manifests of attestations look like.
+    pub(super) attestations: Form,
 }
 
 /// Files in a directory.
@@ -86,6 +91,8 @@ pub(crate) struct FilesOutput {
     pub(super) platform_split: Option<bool>,
     /// Whether what else is in the directory is removed.
     pub(super) is_mirror: bool,
+    /// What the names of the files with attestations begin with.
+    pub(super) attestation_prefix: String,
 }
 
 /// Where an image goes.

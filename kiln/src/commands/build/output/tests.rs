@@ -11,11 +11,16 @@ fn image(format: Format, compression: Option<Compression>, destination: Destinat
 }
 
 fn files(directory: &str) -> Output {
-    Output::Files(FilesOutput { directory: directory.into(), platform_split: None, is_mirror: false })
+    Output::Files(FilesOutput {
+        directory: directory.into(),
+        platform_split: None,
+        is_mirror: false,
+        attestation_prefix: String::new(),
+    })
 }
 
 fn archive(destination: ArchiveDestination) -> Output {
-    Output::Archive { destination, platform_split: None }
+    Output::Archive { destination, platform_split: None, attestation_prefix: String::new() }
 }
 
 #[test]
@@ -144,7 +149,13 @@ fn only_what_is_below_may_be_mirrored_unasked() {
     std::fs::create_dir_all(current.join("out")).unwrap();
     std::os::unix::fs::symlink(folder.path(), current.join("link")).unwrap();
     let is_below = |path: &Path| {
-        FilesOutput { directory: path.to_owned(), platform_split: None, is_mirror: true }.is_below(&current)
+        FilesOutput {
+            directory: path.to_owned(),
+            platform_split: None,
+            is_mirror: true,
+            attestation_prefix: String::new(),
+        }
+        .is_below(&current)
     };
     assert!(is_below(&current.join("out")) && is_below(&current.join("new/deep")));
     for outside in [&current, folder.path(), &current.join("link"), &current.join("link/x"), &current.join("out/..")] {

@@ -1,0 +1,90 @@
+//! What is said of images beside them: `--attest`, `--provenance`, `--sbom`.
+//!
+//! | file | |
+//! |---|---|
+//! | `args.rs` | the flags as typed |
+//! | `request.rs` | what they mean |
+//! | `facts.rs` | what is known of a build, for its provenance |
+//! | `parameters.rs` | what was asked for, in BuildKit's words |
+//! | `materials.rs` | what an image was made from |
+//! | `llb.rs` | its steps in the words of BuildKit's LLB |
+//! | `vcs.rs` | the git checkout around a context |
+//! | `scanner.rs` | scanner images, as steps of the graph |
+//! | `sbom.rs` | lists of packages, kiln's own or a scanner's |
+//! | `files.rs` | the same as files, where there is no image |
+
+mod args;
+mod facts;
+mod files;
+mod llb;
+mod materials;
+mod parameters;
+mod request;
+mod sbom;
+mod scanner;
+mod vcs;
+
+use kiln_cache::ImageRecord;
+use kiln_image::attest::Attestation;
+use kiln_image::attest::provenance::{Mode, Provenance, Version};
+use kiln_image::spec::Descriptor;
+use kiln_solver::{Input, Layer};
+use serde_json::Value;
+
+use super::carry_out::Scanned;
+use super::{Builder, Work};
+use crate::error::CliError;
+pub(super) use args::AttestArgs;
+pub(super) use facts::Facts;
+pub(super) use request::AttestRequest;
+use request::ProvenanceRequest;
+pub(super) use scanner::Scanner;
+
+/// All that is said of the image for one platform.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Statements {
+    /// Lists of packages, with the names of their files.
+    sboms: Vec<(String, Attestation)>,
+    /// Where it comes from, as far as that is wanted for anything.
+    provenance: Option<Provenance>,
+    /// How that is attached.
+    request: Option<ProvenanceRequest>,
+}
+
+impl Builder<'_> {
+    /// What is said of an image that was made.
+    pub(super) fn statements(
+        &self,
+        facts: &Facts<'_>,
+        target: Option<Input>,
+        (layers, scanned): (&[Layer], &Scanned),
+        image: &ImageRecord,
+        work: &Work,
+    ) -> Result<Statements, CliError> {
+        let asked = &self.request.attest;
+        let is_told = self.request.metadata_file.is_some() && asked.metadata.is_some();
+        let provenance = (asked.provenance.is_some() || is_told).then(|| facts.provenance(target));
+        let sboms = self.sboms(layers, scanned, image, work)?;
+        Ok(Statements { sboms, provenance, request: asked.provenance.clone() })
+    }
+}
+
+impl Statements {
+    /// What is attached to the image, the layers of which these are.
+    pub(super) fn attestations(&self, layers: &[Descriptor]) -> Vec<Attestation> {
+        let provenance = self.request.as_ref().zip(self.provenance.as_ref()).map(|(request, provenance)| {
+            let mut provenance = provenance.clone();
+            if let Some((_, known)) = &mut provenance.layers {
+                *known = layers.to_vec();
+            }
+            provenance.attest(request.version, request.mode)
+        });
+        self.sboms.iter().map(|(_, attestation)| attestation.clone()).chain(provenance).collect()
+    }
+
+    /// Provenance as the file of `--metadata-file` has it.
+    pub(super) fn metadata(&self, mode: Option<Mode>) -> Option<Value> {
+        let version = self.request.as_ref().map_or(Version::default(), |request| request.version);
+        Some(self.provenance.as_ref()?.attest(version, mode?).predicate)
+    }
+}
