@@ -46,6 +46,11 @@ impl Allowance {
         Self { most_bytes: bytes, most_entries: entries, hint, bytes, entries, text: entries.saturating_mul(TEXT) }
     }
 
+    /// How many bytes of files are left.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes off what a member will need, before it is unpacked.
     ///
     /// # Errors

@@ -227,6 +227,14 @@ pub enum ImageError {
         /// Why not.
         reason: String,
     },
+    /// An archive of images is none, or a broken one.
+    #[error("cannot load images from `{name}`: {reason}")]
+    ImageArchive {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A layer could not be unpacked.
     #[error("cannot unpack layer `{digest}` from `{source_name}`: {reason}")]
     Unpack {

@@ -35,6 +35,7 @@ pub use assemble::{Assembled, assemble, clamp};
 pub use configuration::{Configuration, Dns};
 pub use credentials::{Credentials, Login, Stored};
 pub use error::ImageError;
+pub use images::load;
 pub use images::{Images, Pull, Pulled, Resolved, Settings};
 pub use location::{LayoutLocation, Location};
 pub use reference::{ParseReferenceError, Reference};

@@ -41,6 +41,11 @@ impl Podman {
         command::run(self.command(&["load", "--quiet", "--input"]).arg(archive))
     }
 
+    /// `podman save` of an image, in one of its formats.
+    pub fn save(&self, image: &str, format: &str, archive: &Path) {
+        command::run(self.command(&["save", "--quiet", "--format", format, "--output"]).arg(archive).arg(image));
+    }
+
     /// `podman image inspect` of an image.
     pub fn inspect(&self, image: &str) -> serde_json::Value {
         serde_json::from_str(&command::run(&mut self.command(&["image", "inspect", image]))).unwrap()

@@ -41,11 +41,11 @@ pub(super) fn in_parallel(
 
 /// Bytes of a blob on their way.
 pub(super) struct Incoming {
-    bytes: Box<dyn Read>,
+    pub(super) bytes: Box<dyn Read>,
     /// Where the reason is found should they stop coming.
-    failure: Failure,
+    pub(super) failure: Failure,
     /// Where they come from, for errors.
-    source: String,
+    pub(super) source: String,
 }
 
 impl Images {
@@ -109,9 +109,8 @@ impl Images {
         }
         let LayerSource { source, blob } = self.source_of(layer)?;
         let incoming = self.open(&source, &blob, cancel)?;
-        let intake = self.intake(&blob, incoming, cancel)?;
-        intake.finish()?;
-        let known = LayerBlob { digest: blob.digest, size: blob.size, compression: intake.compression() };
+        let compression = self.take_in(&blob, incoming, cancel)?;
+        let known = LayerBlob { digest: blob.digest, size: blob.size, compression };
         self.note_blob(layer, &known)?;
         Ok(known)
     }
@@ -179,6 +178,18 @@ impl Images {
         }
     }
 
+    /// Takes in a blob without unpacking it.
+    pub(super) fn take_in(
+        &self,
+        blob: &Descriptor,
+        incoming: Incoming,
+        cancel: &Cancel,
+    ) -> Result<Compression, ImageError> {
+        let intake = self.intake(blob, incoming, cancel)?;
+        intake.finish()?;
+        Ok(intake.compression())
+    }
+
     fn intake(&self, blob: &Descriptor, incoming: Incoming, cancel: &Cancel) -> Result<Shared, ImageError> {
         let Incoming { bytes, failure, source } = incoming;
         let writer = self.store().blob_writer()?.fetched();
@@ -187,7 +198,7 @@ impl Images {
 
     /// Unpacks a layer while it comes in. The store takes neither blob nor layer before the digest of the blob
     /// has been verified.
-    fn unpack_incoming(
+    pub(super) fn unpack_incoming(
         &self,
         layer: &Layer,
         blob: &Descriptor,

@@ -4,6 +4,7 @@ mod attached;
 mod fetch;
 mod flights;
 mod intake;
+pub mod load;
 mod pull;
 mod resolve;
 mod source;

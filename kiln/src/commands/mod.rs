@@ -7,12 +7,14 @@ mod fsck;
 mod history;
 mod images;
 mod inspect;
+mod load;
 mod login;
 mod logout;
 mod prune;
 mod pull;
 mod push;
 mod rmi;
+mod save;
 mod sbom;
 mod tag;
 mod version;
@@ -50,6 +52,8 @@ enum Command {
     Images(images::Args),
     Pull(pull::Args),
     Push(push::Args),
+    Save(save::Args),
+    Load(load::Args),
     Login(login::Args),
     Logout(logout::Args),
     Tag(tag::Args),
@@ -93,6 +97,8 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Images(args) => images::run(&args, environment),
         Command::Pull(args) => pull::run(&args, environment),
         Command::Push(args) => push::run(&args, environment),
+        Command::Save(args) => save::run(&args, environment),
+        Command::Load(args) => load::run(&args, environment),
         Command::Login(args) => login::run(&args, environment),
         Command::Logout(args) => logout::run(&args, environment),
         Command::Tag(args) => tag::run(&args, environment),
