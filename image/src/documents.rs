@@ -7,8 +7,11 @@ use crate::ImageError;
 use crate::spec::{Image, Index, Manifest, media_type};
 
 /// What a registry keeps under a tag.
-pub(crate) enum Document {
+#[derive(Clone, Debug)]
+pub enum Document {
+    /// A list of manifests.
     Index(Index),
+    /// The manifest of one image, or of something else.
     Manifest(Box<Manifest>),
 }
 

@@ -20,6 +20,7 @@ pub mod export;
 #[cfg(test)]
 mod fixture;
 mod images;
+pub mod imagetools;
 pub mod inspect;
 mod layout;
 mod location;

@@ -9,8 +9,13 @@ use crate::progress::Size;
 
 /// Writes data to stdout. A reader that has seen enough (`kiln images | head -1`) is no error.
 pub(crate) fn print(data: &str) -> Result<(), CliError> {
+    print_bytes(data.as_bytes())
+}
+
+/// The same for what need not be text.
+pub(crate) fn print_bytes(data: &[u8]) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(data).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CliError::environment(format!("cannot write to stdout: {}", error::plain_io(&error)))),

@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod hostile_tar;
 mod images;
+mod imagetools;
 mod interrupted;
 mod language;
 mod likeness;

@@ -86,6 +86,11 @@ impl Annotations {
         self.0.is_empty()
     }
 
+    /// Whether there are any at a place.
+    pub fn has(&self, place: AnnotationPlace) -> bool {
+        self.0.keys().any(|(other, _)| *other == place)
+    }
+
     /// Whether any of them only has a place where there is an index.
     pub fn need_index(&self) -> bool {
         let of_index =
@@ -94,7 +99,7 @@ impl Annotations {
     }
 
     /// Those at a place, for a platform or, where none is given, for no one in particular.
-    pub(super) fn at(&self, place: AnnotationPlace, platform: Option<&Platform>) -> BTreeMap<String, String> {
+    pub(crate) fn at(&self, place: AnnotationPlace, platform: Option<&Platform>) -> BTreeMap<String, String> {
         let mut notes = self.0.get(&(place, None)).cloned().unwrap_or_default();
         if let Some(platform) = platform {
             notes.extend(self.0.get(&(place, Some(platform.clone()))).cloned().unwrap_or_default());

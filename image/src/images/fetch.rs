@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Write as _};
+use std::path::Path;
 use std::sync::PoisonError;
 
 use kiln_cache::{ArchiveError, Blob, Compression, LayerBlob, StoreError, decompress};
-use kiln_solver::{Cancel, Digest, Layer};
+use kiln_solver::{Cancel, Digest, Hasher, Layer};
 
 use super::Images;
 use super::intake::{Intake, Shared, Verified};
@@ -138,6 +139,35 @@ impl Images {
             return Err(ImageError::WrongDigest { what, source_name, expected: descriptor.digest, found });
         }
         Ok(bytes)
+    }
+
+    /// Fetches a blob into a file that is made for it.
+    pub(crate) fn fetch_to(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        path: &Path,
+        cancel: &Cancel,
+    ) -> Result<(), ImageError> {
+        let mut reader = self.registries().blob(repository, descriptor, cancel)?;
+        let (failure, source_name) = (reader.failure(), reader.source().to_owned());
+        let mut file = File::create_new(path).map_err(ImageError::io("create", path))?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = reader.read(&mut buffer).map_err(|error| {
+                let failure = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                failure.unwrap_or(ImageError::Unreachable { registry: source_name.clone(), reason: error.to_string() })
+            })?;
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            hasher.update(bytes);
+            file.write_all(bytes).map_err(ImageError::io("write", path))?;
+        }
+        let found = hasher.finish();
+        match found == descriptor.digest {
+            true => Ok(()),
+            false => Err(ImageError::WrongDigest { what: "blob", source_name, expected: descriptor.digest, found }),
+        }
     }
 
     fn source_of(&self, layer: &Layer) -> Result<LayerSource, ImageError> {

@@ -1,6 +1,7 @@
 //! One blob for a repository: nothing moves if it is there, or if the registry can take it from a repository of its own.
 
-use kiln_solver::Cancel;
+use kiln_cache::Scratch;
+use kiln_solver::{Cancel, Layer};
 
 use super::{ParcelBlob, Place};
 use crate::registry::{Content, Presence, Upload};
@@ -32,7 +33,7 @@ pub(super) fn deliver(
             Presence::Absent(upload) => begun = upload.or(begun),
         }
     }
-    let content = content(images, blob, cancel)?;
+    let (content, _passing) = content(images, blob, cancel)?;
     watcher.started(&transfer);
     let (told, told_of) = (watcher.clone(), transfer);
     let upload = Upload { digest, size, content, told: std::sync::Arc::new(move |sent| told.moved(&told_of, sent)) };
@@ -50,6 +51,7 @@ fn others(
 ) -> Result<Vec<String>, ImageError> {
     let source = match &blob.at {
         Place::Layer(layer) => images.repository_of(layer, &blob.descriptor.digest)?,
+        Place::Elsewhere(repository) => Some(repository.clone()),
         Place::Here(_) => None,
     };
     // The last repository that this very blob was pushed to has it for certain.
@@ -60,12 +62,22 @@ fn others(
     Ok(names)
 }
 
-/// The bytes of a blob, which are fetched now if they are elsewhere.
-fn content(images: &Images, blob: &ParcelBlob, cancel: &Cancel) -> Result<Content, ImageError> {
-    let layer = match &blob.at {
-        Place::Here(content) => return Ok(content.clone()),
-        Place::Layer(layer) => layer,
-    };
+/// The bytes of a blob, which are fetched now if they are elsewhere; with the directory that they are in, where that is
+/// for this alone.
+fn content(images: &Images, blob: &ParcelBlob, cancel: &Cancel) -> Result<(Content, Option<Scratch>), ImageError> {
+    match &blob.at {
+        Place::Here(content) => Ok((content.clone(), None)),
+        Place::Layer(layer) => layer_content(images, blob, layer, cancel).map(|content| (content, None)),
+        Place::Elsewhere(repository) => {
+            let scratch = images.store().scratch()?;
+            let path = scratch.path().join("blob");
+            images.fetch_to(repository, &blob.descriptor, &path, cancel)?;
+            Ok((Content::File(path), Some(scratch)))
+        }
+    }
+}
+
+fn layer_content(images: &Images, blob: &ParcelBlob, layer: &Layer, cancel: &Cancel) -> Result<Content, ImageError> {
     let digest = blob.descriptor.digest;
     if let Some(stored) = images.store().blob(&digest)? {
         return Ok(Content::File(stored.path));

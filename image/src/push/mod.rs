@@ -46,6 +46,8 @@ pub(crate) enum Place {
     Here(Content),
     /// A layer, here or where it was pulled from: it is fetched if the registry turns out to lack it.
     Layer(Layer),
+    /// In this repository: it passes through this machine if the registry turns out to lack it.
+    Elsewhere(Reference),
 }
 
 /// Under which names something is pushed.

@@ -6,6 +6,7 @@ mod du;
 mod fsck;
 mod history;
 mod images;
+mod imagetools;
 mod inspect;
 mod load;
 mod login;
@@ -50,6 +51,7 @@ enum Command {
     Build(Box<build::Args>),
     Debug(Box<debug::Args>),
     Images(images::Args),
+    Imagetools(imagetools::Args),
     Pull(pull::Args),
     Push(push::Args),
     Save(save::Args),
@@ -95,6 +97,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Build(args) => build::run(*args, environment),
         Command::Debug(args) => debug::run(*args, environment),
         Command::Images(args) => images::run(&args, environment),
+        Command::Imagetools(args) => imagetools::run(&args, environment),
         Command::Pull(args) => pull::run(&args, environment),
         Command::Push(args) => push::run(&args, environment),
         Command::Save(args) => save::run(&args, environment),

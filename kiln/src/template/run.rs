@@ -221,7 +221,7 @@ impl Run<'_> {
         let mut value = value;
         for field in &operand.fields {
             value = match value {
-                Value::Object(object) => match object.get(field) {
+                Value::Object(object) => match object.field(field) {
                     Some(value) => value,
                     None if object.is_map => return Ok(Value::Nothing),
                     None => return Err(self.error(operand.at, unknown(field, object))),

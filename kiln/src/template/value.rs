@@ -98,6 +98,12 @@ impl Value {
 }
 
 impl Object {
+    /// The value of a field. As in Go, `.MediaType` is what JSON calls `mediaType`; the keys of maps are as they are.
+    pub(super) fn field(&self, name: &str) -> Option<&Value> {
+        let alike = |(key, _): &&(String, Value)| !self.is_map && key.eq_ignore_ascii_case(name);
+        self.get(name).or_else(|| self.entries.iter().find(alike).map(|(_, value)| value))
+    }
+
     /// The value of a field or key.
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)

@@ -55,6 +55,12 @@ impl Hub {
         self.state.lock().unwrap().blobs.insert(key, bytes.to_vec());
     }
 
+    /// Has these bytes under a digest that is not theirs.
+    pub(crate) fn put_blob_as(&self, repository: &str, digest: &Digest, bytes: &[u8]) {
+        let key = (repository.to_owned(), digest.to_string());
+        self.state.lock().unwrap().blobs.insert(key, bytes.to_vec());
+    }
+
     /// Media type and bytes.
     pub(crate) fn manifest(&self, repository: &str, name: &str) -> Option<(String, Vec<u8>)> {
         self.state.lock().unwrap().manifests.get(&(repository.to_owned(), name.to_owned())).cloned()

@@ -43,6 +43,7 @@ use kiln_solver::{Cancel, Digest};
 
 pub(crate) use args::Args;
 pub(super) use enter::enter;
+pub(super) use output::parse_annotation;
 pub(super) use request::parse_tag;
 
 use crate::diagnostics::SourceFile;

@@ -35,7 +35,7 @@ pub(super) fn add_attribute(annotations: &mut Annotations, key: &str, value: &st
 }
 
 /// Adds the note of an `--annotation`: `[PLACE[\[PLATFORM\]],…:]KEY=VALUE`.
-pub(in crate::commands::build) fn parse_flag(annotations: &mut Annotations, text: &str) -> Result<(), CliError> {
+pub(in crate::commands) fn parse_flag(annotations: &mut Annotations, text: &str) -> Result<(), CliError> {
     let error = |problem: CliError| problem.context(format!("`--annotation {text}`"));
     let Some((name, value)) = text.split_once('=') else {
         return Err(error(CliError::usage("it is not of the form `KEY=VALUE`")));

@@ -15,7 +15,7 @@ use kiln_image::Reference;
 use kiln_image::attest::Form;
 use kiln_image::export::{Annotations, Format, MediaTypes};
 
-pub(super) use annotations::parse_flag as parse_annotation;
+pub(in crate::commands) use annotations::parse_flag as parse_annotation;
 use attributes::Attributes;
 pub(super) use attributes::{boolean, compression, split_fields};
 

@@ -1,0 +1,147 @@
+//! `kiln imagetools inspect`
+
+use std::fmt::Write as _;
+
+use kiln_image::imagetools::{self, Document, Found};
+use kiln_image::spec::Descriptor;
+use kiln_image::{Images, Reference, attest};
+use kiln_solver::Cancel;
+use serde_json::{Map, Value as Json, json};
+
+use crate::environment::Environment;
+use crate::error::CliError;
+use crate::local::image_error;
+use crate::progress::{Style, clean};
+use crate::template::{Template, Value};
+use crate::terminal;
+
+/// Print what a registry has under a name
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Templates see `.Name`, `.Manifest`, `.Image` (the config, or those of all platforms), `.Provenance` and `.SBOM`:
+  kiln imagetools inspect --format '{{json .Manifest}}' registry.example/app:1.0
+  kiln imagetools inspect --format '{{.Manifest.Digest}}' registry.example/app:1.0")]
+pub(super) struct Args {
+    /// The name of an image
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+
+    /// Print the manifest or index as it is
+    #[arg(long, conflicts_with = "format")]
+    raw: bool,
+
+    /// Print what a Go template says of it
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+/// Does it.
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let template = args.format.as_deref().filter(|text| !text.is_empty()).map(Template::parse).transpose()?;
+    let reference = super::reference(&args.name)?;
+    let work = |images: &Images, _: &_, cancel: &Cancel| {
+        let found = imagetools::find(images, &reference, cancel).map_err(|error| image_error(&error))?;
+        match &template {
+            _ if args.raw => Ok(found.bytes),
+            Some(template) => Ok((template.render(&fields(&found, images, cancel)?)? + "\n").into_bytes()),
+            None => Ok(description(&found).into_bytes()),
+        }
+    };
+    let text = super::with_registries(Style::Quiet, environment, "the look at the registry was cancelled", work)?;
+    terminal::print_bytes(&text)
+}
+
+/// What people are told, in the layout of buildx.
+fn description(found: &Found) -> String {
+    let name = &found.reference;
+    let mut text = format!(
+        "Name:      {name}\nMediaType: {}\nDigest:    {}\n",
+        clean(&found.descriptor.media_type),
+        found.descriptor.digest
+    );
+    let Document::Index(index) = &found.document else { return text };
+    text.push_str("\nManifests: \n");
+    let width = if index.manifests.iter().any(|listed| !listed.annotations.is_empty()) { 13 } else { 11 };
+    for (number, listed) in index.manifests.iter().enumerate() {
+        if number > 0 {
+            text.push_str("  \n");
+        }
+        let mut line = |label: &str, value: &str| {
+            let _ = writeln!(text, "  {label:width$}{}", clean(value));
+        };
+        line("Name:", &Reference { digest: Some(listed.digest), ..name.clone() }.to_string());
+        line("MediaType:", &listed.media_type);
+        if let Some(platform) = &listed.platform {
+            line("Platform:", &platform.normalised().to_string());
+        }
+        annotations(listed, &mut text);
+    }
+    text
+}
+
+fn annotations(listed: &Descriptor, text: &mut String) {
+    let Some(longest) = listed.annotations.keys().map(|key| key.chars().count()).max() else { return };
+    text.push_str("  Annotations: \n");
+    for (key, value) in &listed.annotations {
+        let _ = writeln!(text, "    {:<1$} {2}", format!("{}:", clean(key)), longest + 1, clean(value));
+    }
+}
+
+/// What templates see.
+fn fields(found: &Found, images: &Images, cancel: &Cancel) -> Result<Value, CliError> {
+    let failed = |error| image_error(&error);
+    let all = found.images(images, cancel).map_err(failed)?;
+    let attested = found.attested(images, cancel).map_err(failed)?;
+    let (mut configs, mut provenance, mut sbom) = (Map::new(), Map::new(), Map::new());
+    for (platform, image) in &all {
+        let platform = platform.to_string();
+        if let Some(config) = image.config(images).map_err(failed)? {
+            let config = serde_json::from_slice(&config).map_err(|error| {
+                CliError::user(format!("the config of `{}` is malformed: {error}", image.reference))
+            })?;
+            configs.insert(platform.clone(), config);
+        }
+        let own = attested.iter().filter(|attested| attested.image == image.descriptor.digest);
+        for attestation in own.flat_map(|attested| &attested.attestations) {
+            match attestation.predicate_type.as_str() {
+                attest::SPDX => sbom.insert(platform.clone(), json!({"SPDX": attestation.predicate})),
+                kind if kind.starts_with("https://slsa.dev/provenance/") => {
+                    provenance.insert(platform.clone(), json!({"SLSA": attestation.predicate}))
+                }
+                _ => None,
+            };
+        }
+    }
+    let is_one = all.len() == 1;
+    let all = json!({
+        "Name": found.reference.to_string(),
+        "Manifest": manifest(found),
+        "Image": one_or_all(configs, is_one),
+        "Provenance": one_or_all(provenance, is_one),
+        "SBOM": one_or_all(sbom, is_one),
+    });
+    Value::of(&all).ok_or_else(|| CliError::bug("an image has no JSON form"))
+}
+
+/// What belongs to the only platform there is, or else all of it by platform.
+fn one_or_all(all: Map<String, Json>, is_one: bool) -> Json {
+    match all.into_iter().collect::<Vec<_>>() {
+        all if is_one && all.len() == 1 => all.into_iter().next().map(|(_, only)| only).unwrap_or_default(),
+        all if all.is_empty() => Json::Null,
+        all => all.into_iter().collect::<Map<String, Json>>().into(),
+    }
+}
+
+/// The descriptor, and of an index what it lists.
+fn manifest(found: &Found) -> Json {
+    let mut all = match &found.document {
+        Document::Index(_) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
+        Document::Manifest(_) => json!({}),
+    };
+    if let Some(fields) = all.as_object_mut() {
+        fields.insert("mediaType".to_owned(), found.descriptor.media_type.clone().into());
+        fields.insert("digest".to_owned(), found.descriptor.digest.to_string().into());
+        fields.insert("size".to_owned(), found.descriptor.size.into());
+    }
+    all
+}
