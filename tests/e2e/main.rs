@@ -9,6 +9,7 @@
     reason = "all of this is tests, and what they call: a panic is how a failure is told"
 )]
 
+mod ahead;
 mod archives;
 mod bad_input;
 mod bombs;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use kiln_solver::{Digest, Hasher};
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{Compression, LayerBlob};
+use super::{Compression, LayerBlob, Urgency};
 use crate::{Store, StoreError, Timestamp, database};
 
 impl Store {
@@ -22,6 +22,16 @@ impl Store {
         latest: SystemTime,
         compression: Compression,
     ) -> Result<Digest, StoreError> {
+        self.clamp_layer_with(diff_id, latest, compression, Urgency::Now)
+    }
+
+    pub(super) fn clamp_layer_with(
+        &self,
+        diff_id: &Digest,
+        latest: SystemTime,
+        compression: Compression,
+        urgency: Urgency<'_>,
+    ) -> Result<Digest, StoreError> {
         let latest = Timestamp::from(latest).seconds;
         if let Some(known) = self.find_clamped(diff_id, latest)? {
             return Ok(known);
@@ -29,7 +39,7 @@ impl Store {
         compression.check()?;
         let layer = self.layer(diff_id)?.ok_or(StoreError::NoLayer(*diff_id))?;
         let is_older = layer.index().entries().all(|entry| entry.mtime.seconds <= latest);
-        let clamped = if is_older { *diff_id } else { self.make_clamped(diff_id, latest, compression)? };
+        let clamped = if is_older { *diff_id } else { self.make_clamped(diff_id, latest, compression, urgency)? };
         let insert = "INSERT OR REPLACE INTO clamped (diff_id, latest, result) VALUES (?1, ?2, ?3)";
         self.inner().database.write(|transaction| {
             let parameters = params![diff_id.as_bytes(), latest, clamped.as_bytes()];
@@ -59,9 +69,15 @@ impl Store {
         Ok(is_here.then_some(known))
     }
 
-    fn make_clamped(&self, diff_id: &Digest, latest: i64, compression: Compression) -> Result<Digest, StoreError> {
+    fn make_clamped(
+        &self,
+        diff_id: &Digest,
+        latest: i64,
+        compression: Compression,
+        urgency: Urgency<'_>,
+    ) -> Result<Digest, StoreError> {
         let layer = self.layer(diff_id)?.ok_or(StoreError::NoLayer(*diff_id))?;
-        let (writer, clamped) = self.compress(compression, |pass_on| {
+        let (writer, clamped) = self.compress(compression, urgency, |pass_on| {
             let mut hasher = Hasher::new();
             layer.write_blocks_until(latest, |block| {
                 hasher.update(block.filled());

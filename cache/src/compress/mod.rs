@@ -4,6 +4,7 @@
 //! cores; the members one after the other are the blob. zstd: one stream by libzstd with at least one worker,
 //! whose output does not depend on how many there are.
 
+mod ahead;
 mod clamped;
 
 use std::cell::RefCell;
@@ -11,7 +12,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write as _};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use kiln_solver::{Digest, Hasher};
@@ -21,6 +22,7 @@ use rusqlite::params;
 use crate::archive::{Block, Blocks};
 use crate::blobs::BlobWriter;
 use crate::{Store, StoreError, database};
+pub(crate) use ahead::Urgency;
 
 /// How the archive of a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,6 +132,15 @@ impl Store {
     /// When the layer is not here, was imported without its blob, the level does not exist, or the store cannot be
     /// written.
     pub fn layer_blob(&self, diff_id: &Digest, compression: Compression) -> Result<LayerBlob, StoreError> {
+        self.make_layer_blob(diff_id, compression, Urgency::Now)
+    }
+
+    fn make_layer_blob(
+        &self,
+        diff_id: &Digest,
+        compression: Compression,
+        urgency: Urgency<'_>,
+    ) -> Result<LayerBlob, StoreError> {
         if let Some(blob) = self.find_layer_blob(diff_id, compression)? {
             return Ok(blob);
         }
@@ -138,7 +149,7 @@ impl Store {
         if let Some(blob) = self.find_layer_blob(diff_id, compression)? {
             return Ok(blob);
         }
-        let (writer, ()) = self.compress(compression, |pass_on| self.each_block(diff_id, pass_on))?;
+        let (writer, ()) = self.compress(compression, urgency, |pass_on| self.each_block(diff_id, pass_on))?;
         let expected = (compression == Compression::Uncompressed).then(|| (*diff_id, writer.size()));
         let blob = writer.commit(expected)?;
         let blob = LayerBlob { digest: blob.digest, size: blob.size, compression };
@@ -198,12 +209,22 @@ impl Store {
     fn compress<T: Send>(
         &self,
         compression: Compression,
+        urgency: Urgency<'_>,
         produce: impl FnOnce(&mut PassOn<'_>) -> Result<T, StoreError> + Send,
     ) -> Result<(BlobWriter, T), StoreError> {
         let writer = self.blob_writer()?;
+        let produce = |pass_on: &mut PassOn<'_>| {
+            produce(&mut |block| {
+                urgency.check()?;
+                pass_on(block)
+            })
+        };
         match compression {
             Compression::Uncompressed => self.pipe(produce, writer, copy),
-            Compression::Gzip { level } => self.pipe(produce, writer, |blocks, writer| gzip(blocks, writer, level)),
+            Compression::Gzip { level } => self.pipe(produce, writer, |blocks, writer| {
+                let pool = urgency.pool().ok_or_else(|| io::Error::other("cannot start threads to compress with"))?;
+                gzip(blocks, writer, level, pool)
+            }),
             Compression::Zstd { level } => self.pipe(produce, writer, |blocks, writer| zstd(blocks, writer, level)),
         }
     }
@@ -310,8 +331,12 @@ fn workers() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)).min(16)
 }
 
-fn gzip(incoming: Incoming, mut writer: BlobWriter, level: u8) -> io::Result<BlobWriter> {
-    let pool = pool().ok_or_else(|| io::Error::other("cannot start threads to compress with"))?;
+fn gzip(
+    incoming: Incoming,
+    mut writer: BlobWriter,
+    level: u8,
+    pool: &'static rayon::ThreadPool,
+) -> io::Result<BlobWriter> {
     let Incoming { blocks, give_back } = incoming;
     let (send, members) = mpsc::sync_channel::<Receiver<io::Result<(Block, Vec<u8>)>>>(IN_FLIGHT / 2);
     std::thread::scope(|scope| {
@@ -352,15 +377,6 @@ fn compress_block(block: Block, level: u8) -> io::Result<(Block, Vec<u8>)> {
         member.truncate(count);
         Ok((block, member))
     })
-}
-
-/// Threads for compression alone: a caller may be a thread of rayon's own pool, and would wait for itself there.
-fn pool() -> Option<&'static rayon::ThreadPool> {
-    static POOL: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
-    POOL.get_or_init(|| {
-        rayon::ThreadPoolBuilder::new().thread_name(|number| format!("kiln-gzip-{number}")).build().ok()
-    })
-    .as_ref()
 }
 
 /// What is being made, so that nobody makes it twice at once.

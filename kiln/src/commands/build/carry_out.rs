@@ -15,7 +15,7 @@ use super::cache::Keys;
 use super::explain::{Explanations, Form};
 use super::lower::{Lowered, LoweredImage};
 use super::request::NamedContext;
-use super::{Builder, MAIN_CONTEXT, Work, glue, network, remote, sources};
+use super::{Builder, MAIN_CONTEXT, Work, ahead, glue, network, remote, sources};
 use crate::diagnostics::SourceFile;
 use crate::error::{CliError, Kind};
 use crate::progress::Steps;
@@ -64,8 +64,12 @@ impl Builder<'_> {
         };
         let steps = Steps::new(self.progress, graph, &file.text);
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
+        let ends: Vec<Input> = lowered.images.iter().filter_map(|image| image.target).collect();
         let solve = |records: &CachedRecords, cancel: &Cancel| {
-            let outputs = solve(graph, &targets, executor, records, &explanations, cancel)?;
+            let store = &work.session.store;
+            let outputs = ahead::compressing(self.request, (graph, &ends), store, &explanations, cancel, |observer| {
+                solve(graph, &targets, executor, records, observer, cancel)
+            })?;
             self.fetch_made(&outputs, work, cancel)
                 .map(|()| outputs)
                 .map_err(|error| SolveError { step: first, error: StepError::other(error) })

@@ -23,7 +23,7 @@ use crate::session::store_error;
 use crate::terminal;
 
 /// How layers are compressed where the user does not say.
-const COMPRESSION: Compression = Compression::Gzip { level: 6 };
+pub(super) const COMPRESSION: Compression = Compression::Gzip { level: 6 };
 
 /// Says so before the build if an archive would end up on a terminal.
 pub(super) fn check_stdout(outputs: &[Output]) -> Result<(), CliError> {

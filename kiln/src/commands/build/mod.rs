@@ -1,12 +1,14 @@
 //! `kiln build`
 //!
 //! [`args`] are the flags as typed, [`request`] what they mean, [`sources`] what is read at the start, [`remote`]
-//! contexts from elsewhere, [`lower`] makes one graph of steps for all platforms, [`carry_out`] has it solved,
+//! contexts from elsewhere, [`lower`] makes one graph of steps for all platforms, [`carry_out`] has it solved, [`ahead`]
+//! compresses meanwhile,
 //! [`explain`] tells why steps ran, [`network`] how commands reach others, [`glue`] what the crates need of each other,
 //! [`finish`] is the end with its files, [`attest`] what is said of images beside them, [`export`] the writing of images,
 //! [`collect`] pruning afterwards, [`call`] what is told instead of building, [`enter`] shells in what a build has left.
 //! Here is the way from one to the next.
 
+mod ahead;
 mod args;
 mod attest;
 mod cache;
