@@ -61,6 +61,13 @@ impl ImageRecord {
         Self { id, layers, platform, tagged, manifest: None, index: None }
     }
 
+    /// The images of an index, as that of the first one that `suits`, or else of the first. None where it has none.
+    pub fn of_index(index: ImageIndex, suits: impl Fn(&Platform) -> bool) -> Option<Self> {
+        let main = index.images.iter().find(|image| suits(&image.platform)).or(index.images.first())?.clone();
+        let record = Self::new(main.id, main.layers, main.platform, SystemTime::now());
+        Some(Self { manifest: Some(main.manifest), index: Some(index), ..record })
+    }
+
     /// Whether another one says the same, but for the time.
     fn is_same(&self, other: &Self) -> bool {
         *self == Self { tagged: self.tagged, ..other.clone() }

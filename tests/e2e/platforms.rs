@@ -133,6 +133,34 @@ fn an_image_for_several_platforms_is_a_base_for_each() {
 }
 
 #[test]
+fn all_platforms_are_pulled_and_pushed_on() {
+    let (world, registry) = (World::new(), Registry::start());
+    world.configure(&format!("[registry.\"{}\"]\nhttp = true\n", registry.address));
+    let project = world.project(&[("Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /app\n")]);
+    for architecture in both() {
+        project.write(architecture, architecture);
+    }
+    let [name, copy] = ["one/app:1", "two/app:1"].map(|name| format!("{}/{name}", registry.address));
+    world.build(&project).args(["--platform", &platforms(), "--push", "-t", &name]).succeeds();
+    let mut other = World::new();
+    other.configure(&format!("[registry.\"{}\"]\nhttp = true\n", registry.address));
+    other.set_root(other.path().join("another"));
+    other.kiln(["pull", "--all-platforms", &name]).succeeds().says_on_stdout("Downloaded newer");
+    other.kiln(["pull", "--all-platforms", &name]).succeeds().says_on_stdout("up to date");
+    other.kiln(["tag", &name, &copy]).succeeds();
+    other.kiln(["rmi", &name]).succeeds();
+    other.kiln(["prune", "-af"]).succeeds();
+    other.kiln(["fsck"]).succeeds();
+    other.kiln(["push", &copy]).succeeds();
+    assert_eq!(registry.digest("two/app:1"), registry.digest("one/app:1"));
+    for architecture in both() {
+        let platform = format!("linux/{architecture}");
+        let next = other.project(&[("Dockerfile", &format!("FROM {copy}\n"))]);
+        assert_eq!(other.image(&next, &["--platform", &platform]).tree().text("app"), architecture);
+    }
+}
+
+#[test]
 fn what_is_wrong_for_all_platforms_is_said_once() {
     let world = World::new();
     let project = world.project(&[("Dockerfile", "FROM scratch as x\nCOPY Dockerfile /\n")]);

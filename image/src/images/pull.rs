@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use kiln_cache::{ImageRecord, PlatformImage};
-use kiln_solver::{Cancel, Digest, Platform};
+use kiln_cache::{ImageIndex, ImageRecord, PlatformImage};
+use kiln_solver::{Cancel, Digest, Layer, Platform};
 
-use super::Images;
+use super::{Images, Resolved};
 use crate::choose;
 use crate::documents::{self, Document};
 use crate::registry::MANIFEST_LIMIT;
@@ -54,6 +54,36 @@ impl Images {
             index: self.index_with_attestations(reference, &digest, image)?,
             ..ImageRecord::new(id, resolved.layers, own, SystemTime::now())
         };
+        self.name_pulled(reference, digest, record)
+    }
+
+    /// The same for an image with an index: its images for all platforms.
+    ///
+    /// # Errors
+    /// As [`Images::pull`].
+    pub fn pull_all(&self, reference: &Reference, cancel: &Cancel) -> Result<Pulled, ImageError> {
+        let found = self.resolve_all(reference)?;
+        let Some(index) = found.index.filter(|_| !found.images.is_empty()) else {
+            return self.pull(reference, None, cancel);
+        };
+        // What several of them have is fetched once.
+        let layers: Vec<Layer> = found.images.iter().flat_map(|(_, image)| image.layers.iter().copied()).collect();
+        self.ensure(&layers, cancel)?;
+        let image = |(platform, image): (Platform, Resolved)| {
+            let id = self.config_of(&image.digest)?;
+            Ok(PlatformImage { id, manifest: image.digest, layers: image.layers, platform })
+        };
+        let images = found.images.into_iter().map(image).collect::<Result<Vec<_>, ImageError>>()?;
+        let attached = self.fetch_attached(reference, &index)?;
+        let record = ImageRecord::of_index(ImageIndex { digest: found.digest, images, attached }, |platform| {
+            choose::runs_on(&Platform::host(), platform)
+        });
+        // There is one image at least.
+        let record = record.ok_or(ImageError::LostBlob { what: "index", digest: found.digest })?;
+        self.name_pulled(reference, found.digest, record)
+    }
+
+    fn name_pulled(&self, reference: &Reference, digest: Digest, record: ImageRecord) -> Result<Pulled, ImageError> {
         let name = reference.to_string();
         let is_new = self.store().image(&name)?.is_none_or(|known| known.identity() != record.identity());
         self.store().tag(&name, &record)?;

@@ -9,7 +9,7 @@ use crate::documents::{self, Document};
 use crate::layout::Layout;
 use crate::location::LayoutLocation;
 use crate::registry::{CONFIG_LIMIT, MANIFEST_LIMIT};
-use crate::spec::{Descriptor, Index, Manifest, media_type};
+use crate::spec::{Descriptor, DescriptorPlatform, Index, Manifest, media_type};
 use crate::{ImageError, Reference};
 
 /// An index may list indexes, but not for ever.
@@ -25,6 +25,15 @@ trait Provider {
     fn manifest(&self, descriptor: &Descriptor) -> Result<(Vec<u8>, String), ImageError>;
     /// The config, verified.
     fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError>;
+}
+
+/// An image for all platforms.
+pub(super) struct Everything {
+    /// The digest of the index or manifest.
+    pub(super) digest: Digest,
+    /// The index, if there is one, and its images.
+    pub(super) index: Option<Index>,
+    pub(super) images: Vec<(Platform, Resolved)>,
 }
 
 struct FromRegistry<'a> {
@@ -69,6 +78,29 @@ impl Images {
         let resolved = self.descend(&provider, bytes, &media_type, platform)?;
         self.store().remember_reference(&reference.to_string(), platform, &resolved.digest)?;
         Ok((digest, resolved))
+    }
+
+    /// What a reference stands for at its registry, and the images of all platforms if that is an index.
+    pub(super) fn resolve_all(&self, reference: &Reference) -> Result<Everything, ImageError> {
+        let provider = FromRegistry { images: self, reference };
+        let (bytes, media_type) = self.top_document(reference, &Platform::host())?;
+        let digest = Digest::of(&bytes);
+        let Document::Index(index) = documents::read_document(&bytes, &media_type, &provider.name())? else {
+            return Ok(Everything { digest, index: None, images: Vec::new() });
+        };
+        self.store().put_fetched_blob(&bytes)?;
+        let mut images = Vec::new();
+        for descriptor in index.manifests.iter().filter(|descriptor| !choose::is_attestation(descriptor)) {
+            let (bytes, media_type) = match self.store().read_blob(&descriptor.digest, MANIFEST_LIMIT)? {
+                Some(bytes) => (bytes, descriptor.media_type.clone()),
+                None => provider.manifest(descriptor)?,
+            };
+            let platform = descriptor.platform.as_ref().map_or_else(Platform::host, DescriptorPlatform::normalised);
+            let resolved = self.descend(&provider, bytes, &media_type, &platform)?;
+            self.store().remember_reference(&reference.to_string(), &platform, &resolved.digest)?;
+            images.push((platform, resolved));
+        }
+        Ok(Everything { digest, index: Some(index), images })
     }
 
     pub(super) fn resolve_layout(

@@ -1,6 +1,6 @@
 //! `kiln pull`
 
-use kiln_image::{Images, Pulled, Reference};
+use kiln_image::{Pulled, Reference};
 use kiln_solver::{Cancel, Platform};
 
 use crate::environment::Environment;
@@ -24,6 +24,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
 
+    /// Of images for several platforms all of them
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+
     /// Print nothing but the names that were pulled
     #[arg(short, long)]
     quiet: bool,
@@ -44,7 +48,13 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let images = registry::images(&session, configuration, environment, &progress, &cancel);
     let mut report = String::new();
     let result = names.iter().try_for_each(|name| {
-        let pulled = pull_one(&images, name, platform.as_ref(), &progress, &cancel)?;
+        let pulled = progress.during(&format!("pulling {}", name.familiar()), |_| {
+            let pulled = match args.all_platforms {
+                true => images.pull_all(name, &cancel),
+                false => images.pull(name, platform.as_ref(), &cancel),
+            };
+            pulled.map_err(|error| image_error(&error))
+        })?;
         report.push_str(&if args.quiet { format!("{name}\n") } else { lines(name, &pulled) });
         Ok(())
     });
@@ -53,18 +63,6 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     result.map_err(|error: CliError| match interrupt.is_set() {
         true => CliError::stopped("the pull was cancelled; the layers that have arrived stay"),
         false => error,
-    })
-}
-
-fn pull_one(
-    images: &Images,
-    name: &Reference,
-    platform: Option<&Platform>,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<Pulled, CliError> {
-    progress.during(&format!("pulling {}", name.familiar()), |_| {
-        images.pull(name, platform, cancel).map_err(|error| image_error(&error))
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kiln_executor::sandbox::ExitStatus;
 use kiln_executor::{Container, Executor};
-use kiln_frontend::Resolver as _;
+use kiln_frontend::{Resolver as _, Targeting};
 use kiln_image::{ImageError, inspect, spec};
 use kiln_solver::{Exec, Graph, Layer, SolveError, StepError};
 
@@ -100,6 +100,11 @@ impl Builder<'_> {
         let store = &work.session.store;
         match inspect::find(store, name) {
             Ok(record) => {
+                let platform = self.request.first_platform();
+                let record = match self.request.targeting() {
+                    Targeting::Default => record,
+                    _ => inspect::for_platform(&record, name, platform).map_err(|error| image_error(&error))?,
+                };
                 let image = inspect::config(store, &record).map_err(|error| image_error(&error))?;
                 Ok((image, record.layers))
             }
