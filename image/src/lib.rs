@@ -11,6 +11,7 @@
 
 mod assemble;
 pub mod attest;
+mod bucket;
 mod choose;
 pub mod configuration;
 mod credentials;
@@ -33,6 +34,7 @@ pub mod spec;
 pub mod transfer;
 
 pub use assemble::{Assembled, assemble, clamp};
+pub use bucket::{BucketLogin, BucketSettings};
 pub use configuration::{Configuration, Dns};
 pub use credentials::{Credentials, Login, Stored};
 pub use error::ImageError;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_tests::proxy::Proxy;
 use kiln_tests::registry::{Registry, free_port};
 use kiln_tests::users::{self, User};
-use kiln_tests::{Project, World, run};
+use kiln_tests::{Kiln, Project, World, bucket, run};
 use serde_json::Value;
 
 const DOCKERFILE: &str = "FROM busybox AS build
@@ -304,6 +304,39 @@ fn users_and_root_share_it() {
         let root = World::new();
         root.build(&project(&root)).arg(back.from()).succeeds().all_cached();
     }
+}
+
+#[test]
+fn a_bucket_keeps_it() {
+    let store = bucket::Store::start();
+    let endpoint = format!("endpoint_url=http://{},use_path_style=true,region=us-east-1", store.address);
+    let spec = format!("type=s3,bucket=caches,name=main;other,{endpoint}");
+    let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hidden")];
+    let with_keys = |kiln: Kiln| keys.iter().fold(kiln, |kiln, (name, value)| kiln.env(name, value));
+    let here = World::new();
+    let files = project(&here);
+    let to = format!("--cache-to={spec},mode=max,upload_parallelism=2");
+    with_keys(here.build(&files)).arg(&to).succeeds().says("exporting cache to Amazon S3").does_not_say("hidden");
+    let objects = store.objects();
+    let count = |prefix: &str| objects.iter().filter(|name| name.starts_with(prefix)).count();
+    // The ledger, and six layers: `COPY --from` makes the one that its RUN has made.
+    assert_eq!((count("manifests/"), count("blobs/sha256:")), (2, 7), "{objects:?}");
+    // What is there is not sent again, but made to count as new.
+    with_keys(here.build(&files)).arg(format!("{to},touch_refresh=0s")).succeeds();
+    assert_eq!(store.objects(), objects);
+    let there = World::new();
+    let project = project(&there);
+    let from = format!("--cache-from={spec}");
+    let outcome = with_keys(there.build(&project)).args([&from, "-t", "app", "--explain"]).succeeds();
+    outcome.all_cached().says("in the cache `s3://caches/manifests/main`");
+    assert_eq!(there.tree(&project).text("count"), "10 /made\n");
+    let missing = format!("--cache-from={},name=none", spec.replace(",name=main;other", ""));
+    with_keys(there.build(&project)).arg(missing).succeeds().says("warning: cannot read the cache");
+    for name in objects.iter().filter(|name| name.starts_with("blobs/")) {
+        store.replace(name, b"damaged");
+    }
+    let last = World::new();
+    with_keys(last.build(&self::project(&last))).arg(&from).succeeds().says("warning: cannot read the cache");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 )]
 
 pub mod bases;
+pub mod bucket;
 pub mod buildah;
 pub mod command;
 pub mod compare;

@@ -190,6 +190,12 @@ impl Images {
                 let bytes = Box::new(Watched::new(reader, blob, self.watcher()));
                 Ok(Incoming { failure, source, bytes })
             }
+            Source::Bucket { settings, blobs } => {
+                let reader = self.bucket(settings)?.blob(format!("{blobs}{}", blob.digest), blob, cancel)?;
+                let (source, failure) = (reader.source().to_owned(), reader.failure());
+                let bytes = Box::new(Watched::new(reader, blob, self.watcher()));
+                Ok(Incoming { failure, source, bytes })
+            }
             Source::Layout(directory) => {
                 let (file, size) = layout::open_blob(directory, &blob.digest)?;
                 let source = directory.display().to_string();

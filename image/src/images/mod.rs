@@ -19,10 +19,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kiln_cache::{ImageRecord, LayerBlob, Promise, Store};
 use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 
+use crate::bucket::Bucket;
 use crate::registry::{CONFIG_LIMIT, Patience, Registries};
 use crate::spec::{Descriptor, Image, Manifest};
 use crate::transfer::{Nobody, Watcher};
-use crate::{Configuration, Credentials, ImageError, Location, documents};
+use crate::{BucketSettings, Configuration, Credentials, ImageError, Location, documents};
 use flights::Flights;
 pub use pull::Pulled;
 pub(crate) use source::Source;
@@ -76,6 +77,7 @@ pub struct Images {
     watcher: Arc<dyn Watcher>,
     /// Why the first layer that a cache elsewhere promised could not be had.
     broken: Mutex<Option<String>>,
+    buckets: Mutex<Vec<(BucketSettings, Arc<Bucket>)>>,
 }
 
 impl Images {
@@ -89,6 +91,7 @@ impl Images {
             flights: Flights::default(),
             watcher: Arc::new(Nobody),
             broken: Mutex::default(),
+            buckets: Mutex::default(),
         }
     }
 
@@ -224,6 +227,18 @@ impl Images {
             Arc::new(Registries::new(configuration.clone(), credentials.clone(), patience.clone()))
         };
         self.registries.get_or_init(make)
+    }
+
+    /// A bucket by its settings.
+    pub(crate) fn bucket(&self, settings: &BucketSettings) -> Result<Arc<Bucket>, ImageError> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bucket)) = buckets.iter().find(|(known, _)| known == settings) {
+            return Ok(bucket.clone());
+        }
+        let Settings { configuration, patience, .. } = &self.settings;
+        let bucket = Arc::new(Bucket::new(settings, configuration, patience)?);
+        buckets.push((settings.clone(), bucket.clone()));
+        Ok(bucket)
     }
 
     fn stacks(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Vec<Layer>>> {

@@ -13,8 +13,8 @@ use kiln_cache::Store;
 use kiln_solver::{Digest, Layer};
 use serde::{Deserialize, Serialize};
 
-use crate::ImageError;
 use crate::spec::{Descriptor, Manifest};
+use crate::{BucketSettings, ImageError};
 
 const LONGEST: u64 = 1 << 20;
 
@@ -26,12 +26,21 @@ pub(crate) enum Source {
     Repository(String),
     /// An OCI layout directory, absolute.
     Layout(PathBuf),
+    /// A bucket, with what the names of blobs in it begin with; nothing that is kept, for secrets belong to it.
+    #[serde(skip)]
+    Bucket {
+        /// The bucket.
+        settings: BucketSettings,
+        /// The beginning of names.
+        blobs: String,
+    },
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Repository(name) => formatter.write_str(name),
+            Self::Bucket { settings, .. } => write!(formatter, "s3://{}", settings.bucket),
             Self::Layout(directory) => write!(formatter, "oci-layout://{}", directory.display()),
         }
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kiln_solver::{Cancel, CancelHook, Digest};
 use reqwest::StatusCode;
 
-use super::Registries;
 use super::endpoint::Endpoint;
 use super::http::{Response, reason};
 use super::interruptible::pause;
+use super::{Patience, Registries};
 use crate::spec::Descriptor;
 use crate::{ImageError, Reference};
 
@@ -22,9 +22,11 @@ const MOST_RESUMPTIONS: u32 = 20;
 
 /// The bytes of a blob, as many as its descriptor says. The digest is for the reader's user to check.
 pub(crate) struct BlobReader {
-    registries: Arc<Registries>,
-    endpoint: Endpoint,
-    reference: Reference,
+    /// Asks for the bytes from this one on.
+    ask: Box<Ask>,
+    /// Who is asked.
+    server: String,
+    patience: Patience,
     digest: Digest,
     size: u64,
     cancel: Cancel,
@@ -36,6 +38,8 @@ pub(crate) struct BlobReader {
     resumptions: u32,
     failure: Failure,
 }
+
+type Ask = dyn Fn(u64) -> Result<Response, ImageError> + Send;
 
 /// Why a reader failed: an `io::Error` cannot be trusted to come through a decompressor unchanged.
 pub(crate) type Failure = Arc<Mutex<Option<ImageError>>>;
@@ -65,14 +69,26 @@ impl BlobReader {
         descriptor: &Descriptor,
         cancel: &Cancel,
     ) -> Result<Self, ImageError> {
-        let digest = descriptor.digest;
-        let response = registries.ask_for_blob(&endpoint, reference, &digest, 0, cancel)?;
-        let stream = Stream::start(response, 0, cancel)?;
+        let (server, patience) = (endpoint.name.clone(), registries.patience().clone());
+        let (reference, digest, stop) = (reference.clone(), descriptor.digest, cancel.clone());
+        let ask = move |offset| registries.ask_for_blob(&endpoint, &reference, &digest, offset, &stop);
+        Self::start(server, patience, descriptor, cancel, Box::new(ask))
+    }
+
+    /// Reads from whatever server `ask` asks.
+    pub(crate) fn start(
+        server: String,
+        patience: Patience,
+        descriptor: &Descriptor,
+        cancel: &Cancel,
+        ask: Box<Ask>,
+    ) -> Result<Self, ImageError> {
+        let stream = Stream::start(ask(0)?, 0, cancel)?;
         Ok(Self {
-            registries,
-            endpoint,
-            reference: reference.clone(),
-            digest,
+            ask,
+            server,
+            patience,
+            digest: descriptor.digest,
             size: descriptor.size,
             cancel: cancel.clone(),
             received: 0,
@@ -86,7 +102,7 @@ impl BlobReader {
 
     /// Which registry or mirror the bytes come from.
     pub(crate) fn source(&self) -> &str {
-        &self.endpoint.name
+        &self.server
     }
 
     /// Where the reason of a failure is to be found.
@@ -114,20 +130,19 @@ impl BlobReader {
 
     /// Asks for the rest.
     fn resume(&mut self, reason: &str) -> Result<(), ImageError> {
-        let patience = self.registries.patience();
+        let patience = &self.patience;
         self.failures_in_a_row += 1;
         self.resumptions += 1;
         if self.failures_in_a_row >= patience.attempts || self.resumptions > MOST_RESUMPTIONS {
             return Err(ImageError::Truncated {
-                registry: self.endpoint.name.clone(),
+                registry: self.server.clone(),
                 what: format!("blob `{}` ({reason})", self.digest),
                 received: self.received,
                 expected: self.size,
             });
         }
         pause(&self.cancel, patience.pause_after(self.failures_in_a_row - 1, None))?;
-        let response =
-            self.registries.ask_for_blob(&self.endpoint, &self.reference, &self.digest, self.received, &self.cancel)?;
+        let response = (self.ask)(self.received)?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         self.stream = Stream::start(response, if partial { 0 } else { self.received }, &self.cancel)?;
         Ok(())
@@ -143,7 +158,7 @@ impl BlobReader {
         if self.received > self.size {
             return Err(ImageError::WrongSize {
                 what: "blob",
-                source_name: self.endpoint.name.clone(),
+                source_name: self.server.clone(),
                 digest: self.digest,
                 expected: self.size,
                 found: self.received,

@@ -27,7 +27,7 @@ const MOST_CONNECTION_ATTEMPTS: u32 = 3;
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes requests. Clients are made when they are needed, one for each kind of settings.
-pub(super) struct Http {
+pub(crate) struct Http {
     configuration: Configuration,
     patience: Patience,
     clients: Mutex<HashMap<String, Client>>,
@@ -35,7 +35,7 @@ pub(super) struct Http {
 
 /// A request that can be made again.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(crate) struct Request {
     method: Method,
     url: Url,
     headers: HeaderMap,
@@ -46,7 +46,7 @@ pub(super) struct Request {
 }
 
 /// The head of an answer, and its body still to come.
-pub(super) struct Response {
+pub(crate) struct Response {
     /// The host that answered.
     host: String,
     /// How long its body may keep silent.
@@ -58,13 +58,13 @@ pub(super) struct Response {
 type Attempt = Result<reqwest::blocking::Response, String>;
 
 impl Request {
-    pub(super) fn new(method: Method, url: Url) -> Self {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Self { method, url, headers, authorization: None, body: Body::None, again: true }
     }
 
-    pub(super) fn get(url: Url) -> Self {
+    pub(crate) fn get(url: Url) -> Self {
         Self::new(Method::GET, url)
     }
 
@@ -74,14 +74,14 @@ impl Request {
         Self::new(Method::POST, url).header(CONTENT_TYPE, kind).carrying(Body::Form(form))
     }
 
-    pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
         }
         self
     }
 
-    pub(super) fn carrying(mut self, body: Body) -> Self {
+    pub(crate) fn carrying(mut self, body: Body) -> Self {
         self.body = body;
         self
     }
@@ -92,7 +92,7 @@ impl Request {
         self
     }
 
-    pub(super) fn starting_at(self, offset: u64) -> Self {
+    pub(crate) fn starting_at(self, offset: u64) -> Self {
         self.header(RANGE, &format!("bytes={offset}-"))
     }
 
@@ -104,11 +104,11 @@ impl Request {
 }
 
 impl Response {
-    pub(super) fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.inner.status()
     }
 
-    pub(super) fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         self.inner.headers()
     }
 
@@ -118,7 +118,7 @@ impl Response {
     }
 
     /// The whole body; `None` where it is longer than `limit`.
-    pub(super) fn bytes(self, limit: u64, cancel: &Cancel) -> Result<Option<Vec<u8>>, ImageError> {
+    pub(crate) fn bytes(self, limit: u64, cancel: &Cancel) -> Result<Option<Vec<u8>>, ImageError> {
         let Self { host, silence, inner } = self;
         let meter = Meter::default();
         let mut body = meter.measure(inner).take(limit.saturating_add(1));
@@ -134,17 +134,17 @@ impl Response {
 }
 
 impl Http {
-    pub(super) fn new(configuration: Configuration, patience: Patience) -> Self {
+    pub(crate) fn new(configuration: Configuration, patience: Patience) -> Self {
         Self { configuration, patience, clients: Mutex::default() }
     }
 
-    pub(super) fn patience(&self) -> &Patience {
+    pub(crate) fn patience(&self) -> &Patience {
         &self.patience
     }
 
     /// Makes a request and follows where it is sent. Any status that is not a redirect is an answer, also 4xx
     /// and, after the last attempt, 429 and 5xx.
-    pub(super) fn send(&self, request: &Request, cancel: &Cancel) -> Result<Response, ImageError> {
+    pub(crate) fn send(&self, request: &Request, cancel: &Cancel) -> Result<Response, ImageError> {
         let mut request = request.clone();
         for _ in 0..MOST_REDIRECTS {
             let response = self.send_patiently(&request, cancel)?;
@@ -256,7 +256,7 @@ fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>
 }
 
 /// Host and port of a URL, the port left out where it is the scheme's own.
-pub(super) fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -29,8 +29,10 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 pub(crate) use body::{BlobReader, Failure};
 pub(crate) use endpoint::is_loopback;
-pub(crate) use outgoing::Content;
+pub(crate) use http::{Http, Request, Response};
+pub(crate) use outgoing::{Body, Content, Part};
 pub use patience::Patience;
+pub(crate) use patience::http_date;
 pub(crate) use upload::{Presence, Upload};
 
 use crate::credentials::Credential;
@@ -38,7 +40,6 @@ use crate::spec::{Descriptor, media_type};
 use crate::{Configuration, Credentials, ImageError, Login, Reference};
 use auth::{Access, Authenticator};
 use endpoint::Endpoint;
-use http::{Http, Request, Response};
 
 /// The largest manifest or index taken, as the distribution specification advises.
 pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;

@@ -13,7 +13,7 @@ use crate::credentials::Secret;
 
 /// What a request carries. It can be sent again.
 #[derive(Clone)]
-pub(super) enum Body {
+pub(crate) enum Body {
     None,
     /// An encoded form with credentials in it.
     Form(Secret),
@@ -34,12 +34,12 @@ pub(crate) enum Content {
 
 /// Part of a blob.
 #[derive(Clone)]
-pub(super) struct Part {
-    pub(super) content: Content,
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(crate) struct Part {
+    pub(crate) content: Content,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
     /// Told how much of the blob has been read.
-    pub(super) told: Arc<dyn Fn(u64) + Send + Sync>,
+    pub(crate) told: Arc<dyn Fn(u64) + Send + Sync>,
 }
 
 /// Tells how far it has been read.

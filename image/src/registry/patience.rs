@@ -56,7 +56,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// A date as HTTP has it today (RFC 9110, 5.6.7), which is one of e-mail too.
-fn http_date(text: &str) -> Option<SystemTime> {
+pub(crate) fn http_date(text: &str) -> Option<SystemTime> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new();
     parser.parse_timestamp(text.trim()).ok().map(SystemTime::from)
 }

@@ -5,16 +5,19 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kiln_cache::Promise;
 use kiln_solver::{Cancel, Digest};
 use serde::Deserialize;
 
+use super::Shelf;
 use super::gather::built;
 use super::inline;
 use super::ledger::{LEDGER, LEDGER_LIMIT, Ledger, LedgerStep};
 use super::lookup::Lookups;
-use super::wrap::CACHE_CONFIG;
+use super::wrap::{CACHE_CONFIG, ReadConfig};
+use crate::bucket::Bucket;
 use crate::images::Source;
 use crate::layout::Layout;
 use crate::location::LayoutLocation;
@@ -39,6 +42,8 @@ pub enum ImportPlace {
     },
     /// A registry.
     Registry(Reference),
+    /// A bucket.
+    Bucket(Box<Shelf>),
 }
 
 /// What a cache elsewhere knows.
@@ -85,6 +90,7 @@ pub(super) struct Reader<'a> {
 enum From<'a> {
     Layout(Layout),
     Registry(&'a Reference),
+    Bucket(Arc<Bucket>, &'a Shelf),
 }
 
 /// Reads a cache and promises its layers to the store.
@@ -110,8 +116,17 @@ pub fn import(images: &Images, place: &ImportPlace, cancel: &Cancel) -> Result<C
             let source = Source::Repository(reference.name());
             (Reader { images, name: reference.familiar(), source, from: From::Registry(reference) }, root)
         }
+        ImportPlace::Bucket(shelf) => {
+            let bucket = images.bucket(&shelf.bucket)?;
+            let root = bucket.get(&shelf.manifest(shelf.first_name()), "cache", CONFIG_LIMIT, cancel)?;
+            let source = Source::Bucket { settings: shelf.bucket.clone(), blobs: shelf.blobs() };
+            (Reader { images, name: shelf.to_string(), source, from: From::Bucket(bucket, shelf) }, root)
+        }
     };
-    reader.cache(&root)
+    match reader.from {
+        From::Bucket(..) => reader.cache_of_config(&root),
+        From::Layout(_) | From::Registry(_) => reader.cache(&root),
+    }
 }
 
 pub(super) fn malformed(name: &str, reason: &str) -> ImageError {
@@ -138,6 +153,15 @@ impl Reader<'_> {
             ledger.steps.extend(inline.ledger.steps);
         }
         Ok(self.promise(ledger, is_foreign))
+    }
+
+    /// In a bucket there is no manifest: BuildKit's config is where everything begins.
+    fn cache_of_config(&self, bytes: &[u8]) -> Result<Cache, ImageError> {
+        let config: ReadConfig =
+            serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))?;
+        let Some(descriptor) = config.kiln else { return Ok(self.promise(Ledger::default(), true)) };
+        let ledger = self.read(&descriptor, "cache", LEDGER_LIMIT)?;
+        Ok(self.promise(Ledger::decode(&ledger, &self.name)?, false))
     }
 
     fn root(&self, bytes: &[u8]) -> Result<Root, ImageError> {
@@ -170,6 +194,7 @@ impl Reader<'_> {
                 let reference = reference.with_digest(descriptor.digest);
                 Ok(self.images.registries().manifest(&reference, self.images.cancel())?.bytes)
             }
+            From::Bucket(..) => self.read(descriptor, "manifest", MANIFEST_LIMIT),
         }
     }
 
@@ -177,6 +202,14 @@ impl Reader<'_> {
         match &self.from {
             From::Layout(layout) => layout.read(descriptor, what, limit),
             From::Registry(reference) => self.images.small_blob(reference, descriptor, what, limit),
+            From::Bucket(bucket, shelf) => {
+                let bytes = bucket.get(&shelf.blob(&descriptor.digest), what, limit, self.images.cancel())?;
+                let (expected, found) = (descriptor.digest, Digest::of(&bytes));
+                if found != expected {
+                    return Err(ImageError::WrongDigest { what, source_name: self.name.clone(), expected, found });
+                }
+                Ok(bytes)
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod inline;
 mod ledger;
 mod lookup;
 mod place;
+mod shelf;
 mod wrap;
 
 pub use gather::{Gathered, Mode, gather};
@@ -22,4 +23,5 @@ pub use import::{Cache, ImportPlace, import};
 pub use inline::{inline, remove_inline};
 pub use lookup::CachedRecords;
 pub use place::{ExportPlace, export};
+pub use shelf::{Shelf, ShelfOptions};
 pub use wrap::ExportOptions;

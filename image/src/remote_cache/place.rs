@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_solver::{Cancel, Digest, Layer};
 
-use super::Gathered;
 use super::wrap::{ExportOptions, Wrapped, wrap};
+use super::{Gathered, Shelf, ShelfOptions};
 use crate::export::{DirectorySink, LAYOUT_MARKER, Sink, blob_name};
 use crate::layout::REF_NAME;
 use crate::push::{Targets, push};
@@ -24,6 +24,8 @@ pub enum ExportPlace {
     },
     /// A registry.
     Registry(Reference),
+    /// A bucket.
+    Bucket(Box<Shelf>, ShelfOptions),
 }
 
 /// Writes a cache; yields the digest of its manifest or index. Layers that the place has already are not looked at.
@@ -46,6 +48,7 @@ pub fn export(
             let targets = Targets { names: vec![reference.clone()], by_digest: false };
             push(images, &wrapped.parcel(), &targets, cancel)?;
         }
+        ExportPlace::Bucket(shelf, options) => shelf.write(images, &wrapped, options, cancel)?,
     }
     Ok(wrapped.root.digest)
 }
@@ -78,7 +81,13 @@ fn write(
     sink.finish()
 }
 
-fn blob(images: &Images, layer: &Layer, digest: &Digest, cancel: &Cancel) -> Result<kiln_cache::Blob, ImageError> {
+/// The blob of a layer, fetched if need be.
+pub(super) fn blob(
+    images: &Images,
+    layer: &Layer,
+    digest: &Digest,
+    cancel: &Cancel,
+) -> Result<kiln_cache::Blob, ImageError> {
     if images.store().blob(digest)?.is_none() {
         images.fetch_blob(layer, cancel)?;
     }

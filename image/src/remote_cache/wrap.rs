@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kiln_cache::Compression;
 use kiln_solver::{Cancel, Digest, Key, Layer, Origin};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Gathered;
 use super::gather::built;
@@ -86,6 +86,13 @@ pub(super) struct ConfigRecord {
 #[derive(Serialize)]
 struct ConfigResult {
     layer: usize,
+}
+
+/// What is read of a config again.
+#[derive(Deserialize)]
+pub(super) struct ReadConfig {
+    #[serde(default)]
+    pub(super) kiln: Option<Descriptor>,
 }
 
 /// Puts what was gathered into documents; layers that are here are compressed for it.

@@ -208,7 +208,7 @@ impl Request {
             print_id: args.quiet,
             style,
             shell_on_error: args.on_error == Some(OnError::Shell),
-            cache: CacheRequest::new(&args.cache)?,
+            cache: CacheRequest::new(&args.cache, variable)?,
             run: RunRequest::new(args.run, variable)?,
             attest,
         })

@@ -1,6 +1,7 @@
 //! Caches elsewhere: `--cache-from` and `--cache-to`.
 
 mod args;
+mod bucket;
 mod request;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,6 +84,7 @@ fn name_of(place: &ImportPlace) -> String {
     match place {
         ImportPlace::Local { directory, .. } => directory.display().to_string(),
         ImportPlace::Registry(reference) => reference.familiar(),
+        ImportPlace::Bucket(shelf) => shelf.to_string(),
     }
 }
 
@@ -165,6 +167,7 @@ impl Builder<'_> {
                     ("exporting cache to client directory", directory.display().to_string())
                 }
                 ExportPlace::Registry(reference) => ("exporting cache to registry", reference.familiar()),
+                ExportPlace::Bucket(shelf, _) => ("exporting cache to Amazon S3", shelf.to_string()),
             };
             let exported = self.progress.during(title, |group| {
                 let gathered = self.gather(*mode, told, layers, work)?;

@@ -1,5 +1,6 @@
 //! What the flags about caches elsewhere mean, in BuildKit's words.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use kiln_cache::Compression;
@@ -8,7 +9,7 @@ use kiln_image::remote_cache::{ExportOptions, ExportPlace, ImportPlace, Mode};
 use kiln_image::{Configuration, Reference};
 use kiln_solver::Digest;
 
-use super::CacheArgs;
+use super::{CacheArgs, bucket};
 use crate::commands::build::output::{boolean, compression, split_fields};
 use crate::error::CliError;
 
@@ -38,25 +39,31 @@ pub(super) enum CacheTo {
     },
 }
 
+/// Looks up the environment.
+pub(super) type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// The attributes as they were written.
 #[derive(Default)]
-struct Attributes {
+pub(super) struct Attributes {
     flag: &'static str,
     kind: String,
     fields: Vec<(String, String)>,
 }
 
 impl CacheRequest {
-    pub(in crate::commands::build) fn new(args: &CacheArgs) -> Result<Self, CliError> {
+    /// Checks the flags; `variables` looks up what the environment says of buckets.
+    pub(in crate::commands::build) fn new(args: &CacheArgs, variables: Variables<'_>) -> Result<Self, CliError> {
         let mut request = Self::default();
         for text in &args.from {
-            for attributes in Attributes::parse("--cache-from", text)? {
-                request.add_from(attributes).map_err(|error| error.context(format!("`--cache-from {text}`")))?;
+            let context = |error: CliError| error.context(format!("`--cache-from {}`", shown(text)));
+            for attributes in Attributes::parse("--cache-from", text).map_err(context)? {
+                request.add_from(attributes, variables).map_err(context)?;
             }
         }
         for text in &args.to {
-            for attributes in Attributes::parse("--cache-to", text)? {
-                request.add_to(attributes).map_err(|error| error.context(format!("`--cache-to {text}`")))?;
+            let context = |error: CliError| error.context(format!("`--cache-to {}`", shown(text)));
+            for attributes in Attributes::parse("--cache-to", text).map_err(context)? {
+                request.add_to(attributes, variables).map_err(context)?;
             }
         }
         Ok(request)
@@ -69,7 +76,7 @@ impl CacheRequest {
         }
     }
 
-    fn add_from(&mut self, mut attributes: Attributes) -> Result<(), CliError> {
+    fn add_from(&mut self, mut attributes: Attributes, variables: Variables<'_>) -> Result<(), CliError> {
         let place = match attributes.kind.as_str() {
             "registry" => ImportPlace::Registry(self.registry(&mut attributes)?),
             "local" => ImportPlace::Local {
@@ -77,6 +84,12 @@ impl CacheRequest {
                 tag: attributes.take("tag").unwrap_or_else(|| "latest".to_owned()),
                 digest: attributes.digest()?,
             },
+            "s3" => {
+                let shelf = bucket::shelf(&mut attributes, variables)?;
+                // What only matters for writing may be there all the same.
+                bucket::shelf_options(&mut attributes)?;
+                ImportPlace::Bucket(Box::new(shelf))
+            }
             "inline" => {
                 return Err(CliError::usage("a cache inside an image is read as type `registry`, with `ref=IMAGE`"));
             }
@@ -87,7 +100,7 @@ impl CacheRequest {
         Ok(())
     }
 
-    fn add_to(&mut self, mut attributes: Attributes) -> Result<(), CliError> {
+    fn add_to(&mut self, mut attributes: Attributes, variables: Variables<'_>) -> Result<(), CliError> {
         let place = match attributes.kind.as_str() {
             "inline" => {
                 let mode = attributes.mode()?;
@@ -105,6 +118,10 @@ impl CacheRequest {
                 directory: attributes.directory("dest")?,
                 tag: attributes.take("tag").unwrap_or_else(|| "latest".to_owned()),
             },
+            "s3" => {
+                let shelf = bucket::shelf(&mut attributes, variables)?;
+                ExportPlace::Bucket(Box::new(shelf), bucket::shelf_options(&mut attributes)?)
+            }
             other => return Err(unknown(other)),
         };
         let mode = attributes.mode()?;
@@ -125,22 +142,25 @@ impl CacheRequest {
     }
 }
 
+/// A flag as it may be shown: nothing of one that may hold secrets.
+fn shown(text: &str) -> &str {
+    let lower = text.to_lowercase();
+    if lower.contains("secret") || lower.contains("token") || lower.contains("access_key") { "…" } else { text }
+}
+
 fn unknown(kind: &str) -> CliError {
     match kind {
         "" => CliError::usage("`type` is missing"),
-        "gha" | "azblob" | "s3" => {
-            CliError::usage(format!("caches of type `{kind}` are not supported in this version"))
-                .hint("`registry` works wherever images do")
-        }
-        _ => CliError::usage(format!("unknown type `{kind}`: expected registry, local or inline")),
+        "gha" | "azblob" => CliError::usage(format!("caches of type `{kind}` are not supported in this version"))
+            .hint("`registry` works wherever images do"),
+        _ => CliError::usage(format!("unknown type `{kind}`: expected registry, local, s3 or inline")),
     }
 }
 
 impl Attributes {
     /// The caches that one flag names: bare names are those of registries.
     fn parse(flag: &'static str, text: &str) -> Result<Vec<Self>, CliError> {
-        let context = |error: CliError| error.context(format!("`{flag} {text}`"));
-        let fields = split_fields(text).map_err(context)?;
+        let fields = split_fields(text)?;
         if fields.iter().all(|field| !field.contains('=')) {
             let registry = |field: &String| Self {
                 flag,
@@ -152,7 +172,7 @@ impl Attributes {
         let mut attributes = Self { flag, ..Self::default() };
         for field in &fields {
             let Some((key, value)) = field.split_once('=') else {
-                return Err(context(CliError::usage(format!("`{field}` is not of the form `key=value`"))));
+                return Err(CliError::usage("a field is not of the form `key=value`"));
             };
             match key.trim().to_lowercase() {
                 key if key == "type" => attributes.kind = value.to_owned(),
@@ -162,7 +182,7 @@ impl Attributes {
         Ok(vec![attributes])
     }
 
-    fn take(&mut self, key: &str) -> Option<String> {
+    pub(super) fn take(&mut self, key: &str) -> Option<String> {
         let position = self.fields.iter().rposition(|(known, _)| known == key)?;
         let (_, value) = self.fields.swap_remove(position);
         self.fields.retain(|(known, _)| known != key);
@@ -189,7 +209,7 @@ impl Attributes {
         }
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> Result<bool, CliError> {
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> Result<bool, CliError> {
         self.take(key).map_or(Ok(default), |value| boolean(key, &value))
     }
 
@@ -230,7 +250,8 @@ mod tests {
 
     fn request(from: &[&str], to: &[&str]) -> Result<CacheRequest, CliError> {
         let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        CacheRequest::new(&CacheArgs { from: own(from), to: own(to) })
+        let variables = |name: &str| (name == "AWS_REGION").then(|| "from-environment".into());
+        CacheRequest::new(&CacheArgs { from: own(from), to: own(to) }, &variables)
     }
 
     fn from(text: &str) -> Vec<ImportPlace> {
@@ -267,6 +288,22 @@ mod tests {
         assert_eq!(place, ExportPlace::Local { directory: "c".into(), tag: "x".to_owned() });
         assert!(mode == Mode::Max && ignore_error && !options.image_manifest);
         assert_eq!(options.compression, Compression::Zstd { level: 3 });
+    }
+
+    #[test]
+    fn buckets_take_what_is_missing_from_the_environment() {
+        let spec = "type=s3,bucket=b,name=a;c,endpoint_url=http://localhost:1,use_path_style=true,prefix=p/,\
+                    access_key_id=id,secret_access_key=hidden";
+        let [ImportPlace::Bucket(shelf)] = &from(spec)[..] else { panic!("not a bucket") };
+        assert_eq!(shelf.to_string(), "s3://b/p/manifests/a");
+        assert_eq!((shelf.bucket.region.as_str(), shelf.names.len()), ("from-environment", 2));
+        assert!(shelf.bucket.path_style && shelf.bucket.login.is_some());
+        let error = message(&[&format!("{spec},what=x")], &[]);
+        assert!(error.contains("has no attribute `what`") && !error.contains("hidden"), "{error}");
+        assert!(message(&["type=s3"], &[]).contains("needs `bucket=…`, or `AWS_BUCKET`"));
+        assert!(message(&["type=s3,bucket=b,access_key_id=x"], &[]).contains("need each other"));
+        assert!(message(&[], &["type=s3,bucket=b,upload_parallelism=0"]).contains("from 1 to 64"));
+        assert!(message(&[], &["type=s3,bucket=b,touch_refresh=soon"]).contains("such as `24h`"));
     }
 
     #[test]
