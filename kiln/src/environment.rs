@@ -30,6 +30,8 @@ pub(crate) struct Environment {
     pub(crate) colour: bool,
     /// Whether stderr is a terminal that can be drawn on.
     pub(crate) live: bool,
+    /// Whether the user says which of Docker's daemons counts.
+    pub(crate) has_docker_host: bool,
     /// What fetching from web servers and git repositories goes by: proxies, certificates, keys.
     pub(crate) remote: Vec<(OsString, OsString)>,
 }
@@ -97,6 +99,7 @@ impl Environment {
             credentials: credentials(home.as_deref(), &path),
             colour: !refused && (live || forced),
             live,
+            has_docker_host: ["DOCKER_HOST", "DOCKER_CONTEXT"].iter().any(|name| path(name).is_some()),
             remote: remote(home.as_deref().filter(|_| !is_root), variable),
         })
     }

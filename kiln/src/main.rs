@@ -4,6 +4,7 @@ mod commands;
 mod console;
 mod container;
 mod diagnostics;
+mod engine;
 mod environment;
 mod error;
 mod failure;

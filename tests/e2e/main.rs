@@ -21,6 +21,7 @@ mod contexts;
 mod debug;
 mod differential;
 mod elsewhere;
+mod engines;
 mod exporters;
 mod failing;
 mod faults;

@@ -36,6 +36,18 @@ impl Podman {
         podman
     }
 
+    /// A shell script that is podman with this storage.
+    pub fn script(&self) -> String {
+        let quote = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+        let podman = self.command(&[]);
+        let set = |(name, value): (&std::ffi::OsStr, Option<&std::ffi::OsStr>)| {
+            Some(format!("export {}={}\n", name.to_string_lossy(), quote(value?)))
+        };
+        let exports: String = podman.get_envs().filter_map(set).collect();
+        let words: Vec<String> = [podman.get_program()].into_iter().chain(podman.get_args()).map(quote).collect();
+        format!("{exports}exec {} \"$@\"", words.join(" "))
+    }
+
     /// `podman load` of an archive; returns what it said.
     pub fn load(&self, archive: &Path) -> String {
         command::run(self.command(&["load", "--quiet", "--input"]).arg(archive))

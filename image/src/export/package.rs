@@ -139,6 +139,18 @@ impl Package {
         Self { names: names.to_vec(), root, images, attached, documents, blobs }
     }
 
+    /// The same without the blobs of its lowest layers, for whoever has them: only where there is one image.
+    #[must_use]
+    pub fn without_layers(mut self, lowest: usize) -> Self {
+        if let [only] = self.images.as_slice() {
+            let (left_out, sent) = only.layers.split_at(lowest.min(only.layers.len()));
+            let is_sent = |digest: &Digest| sent.iter().any(|layer| layer.digest == *digest);
+            let goes = |digest: &Digest| left_out.iter().any(|layer| layer.digest == *digest) && !is_sent(digest);
+            self.blobs.retain(|digest, _| !goes(digest));
+        }
+        self
+    }
+
     /// The index, or the only manifest.
     pub fn root(&self) -> &Descriptor {
         &self.root

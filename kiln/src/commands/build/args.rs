@@ -81,6 +81,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) push: bool,
 
+    /// Load the image into Docker, or else podman; short for `--output=type=docker`
+    #[arg(long)]
+    pub(super) load: bool,
+
     /// Print nothing but the ID of the image
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -15,6 +15,7 @@ use kiln_solver::{Cancel, Digest, Layer};
 use super::attest::Statements;
 use super::output::{ArchiveDestination, Destination, FilesOutput, ImageAttributes, Output, Push};
 use super::request::Request;
+use crate::engine::Engine;
 use crate::environment::Environment;
 use crate::error::{self, CliError};
 use crate::local::image_error;
@@ -87,6 +88,8 @@ pub(super) struct Exporter<'a> {
     pub(super) request: &'a Request,
     /// One for each platform.
     pub(super) made: &'a [Made],
+    /// What it is loaded into, where that is asked for.
+    pub(super) engine: Option<&'a Engine>,
 }
 
 impl Exporter<'_> {
@@ -190,6 +193,9 @@ impl Exporter<'_> {
         attributes: &ImageAttributes,
         destination: &Destination,
     ) -> Result<Exported, CliError> {
+        if let Destination::Engine(_) = destination {
+            return self.load(attributes);
+        }
         let title = match format {
             Format::Oci => "exporting to oci image format",
             Format::Docker => "exporting to docker image format",
@@ -204,10 +210,42 @@ impl Exporter<'_> {
             match destination {
                 Destination::Directory(path) => write(Place::Directory(path.clone()))?,
                 Destination::File(path) => with_archive(Some(path), write)?,
-                Destination::Stdout => with_archive(None, write)?,
+                Destination::Stdout | Destination::Engine(_) => with_archive(None, write)?,
             }
             self.progress.note(group, "sending tarball done");
             let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
+            Ok(Exported { image, package: Some(package) })
+        })
+    }
+
+    /// Loads the image into the container engine, without the layers that it has. Should one have gone meanwhile, all
+    /// are sent.
+    fn load(&self, attributes: &ImageAttributes) -> Result<Exported, CliError> {
+        let engine = self.engine.ok_or_else(|| CliError::bug("nobody has looked for a container engine"))?;
+        self.progress.during(&format!("loading into {}", engine.name()), |group| {
+            let used = Use { base: Base::Here, is_attested: false };
+            let package = self.package(attributes, self.names(attributes), used, group)?;
+            let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
+            let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id).collect();
+            let send = |package: Package| {
+                engine.load(|archive| {
+                    export::write(&[package], Format::Docker, Place::Stream(archive), self.cancel)
+                        .map_err(|error| image_error(&error))
+                })
+            };
+            let known = engine.known_layers(&diff_ids);
+            let said = match send(package.clone().without_layers(known)) {
+                Err(_) if known > 0 && !self.cancel.is_requested() => send(package.clone())?,
+                outcome => {
+                    if known > 0 {
+                        self.progress.note(group, &format!("{known} of {} layers were there", diff_ids.len()));
+                    }
+                    outcome?
+                }
+            };
+            for line in said.lines() {
+                self.progress.note(group, line);
+            }
             Ok(Exported { image, package: Some(package) })
         })
     }

@@ -61,8 +61,14 @@ impl Builder<'_> {
             let statements = self.statements(&facts, lowered.target, (&layers, scanned), &image, work)?;
             made.push(Made { image, layers, statements });
         }
-        let exporter =
-            Exporter { images: &work.images, progress: self.progress, cancel: &work.cancel, request, made: &made };
+        let exporter = Exporter {
+            images: &work.images,
+            progress: self.progress,
+            cancel: &work.cancel,
+            request,
+            made: &made,
+            engine: self.engine.as_ref(),
+        };
         let exported = exporter.run()?;
         self.export_caches(&told, &solved.layers, work)?;
         let id = exported.id();

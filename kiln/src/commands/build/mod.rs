@@ -49,6 +49,7 @@ pub(super) use output::parse_annotation;
 pub(super) use request::parse_tag;
 
 use crate::diagnostics::SourceFile;
+use crate::engine::{Engine, Surroundings};
 use crate::environment::{Environment, history_limits};
 use crate::error::CliError;
 use crate::progress::Progress;
@@ -59,6 +60,7 @@ use crate::terminal;
 use cache::Imports;
 use carry_out::Solved;
 use lower::Lowered;
+use output::Output;
 use remote::RemoteContext;
 use request::Request;
 
@@ -92,12 +94,13 @@ fn with_builder<T>(
     if request.shell_on_error {
         enter::console_for("`--on-error=shell`")?;
     }
+    let engine = engine(&request, environment)?;
     let progress = Progress::new(request.style, environment.colour);
     let started = SystemTime::now();
     let mut image = None;
     let result = fetch_context(&mut request, environment, &progress).and_then(|begun| {
         let (begun, made) = (RefCell::new(begun), Cell::new(None));
-        let builder = Builder { request: &request, environment, progress: &progress, started, begun, made };
+        let builder = Builder { request: &request, environment, progress: &progress, started, begun, made, engine };
         let result = work(&builder);
         image = builder.made.get();
         result
@@ -105,6 +108,29 @@ fn with_builder<T>(
     progress.finish();
     record::finish(&progress, result.as_ref().map(|_| image), &request, environment);
     result
+}
+
+/// The container engine that the image is loaded into, where that is asked for: found before anything is built.
+fn engine(request: &Request, environment: &Environment) -> Result<Option<Engine>, CliError> {
+    let mut contexts: Vec<Option<&str>> = request.outputs.iter().filter_map(Output::engine).collect();
+    contexts.dedup();
+    let context = match contexts.as_slice() {
+        [] => return Ok(None),
+        [only] => *only,
+        _ => return Err(CliError::usage("an image is loaded into one container engine at a time")),
+    };
+    if !request.is_recorded {
+        return Ok(None);
+    }
+    Engine::find(
+        context,
+        &Surroundings {
+            path: environment.search_path().to_owned(),
+            has_docker_host: environment.has_docker_host,
+            is_root: rustix::process::geteuid().is_root(),
+        },
+    )
+    .map(Some)
 }
 
 /// One build.
@@ -118,6 +144,8 @@ struct Builder<'a> {
     begun: RefCell<Option<Work>>,
     /// The ID of the image that was built.
     made: Cell<Option<Digest>>,
+    /// What the image is loaded into.
+    engine: Option<Engine>,
 }
 
 /// What came of a build.

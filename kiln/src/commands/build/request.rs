@@ -138,6 +138,9 @@ impl Request {
         if args.push {
             push(&mut outputs);
         }
+        if args.load && outputs.iter().all(|output| output.engine().is_none()) {
+            outputs.push(Output::parse("type=docker")?);
+        }
         check_names(&outputs, &tags)?;
         let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {

@@ -38,6 +38,7 @@ pub(super) struct Attributes {
     kind: String,
     dest: Option<String>,
     tar: Option<bool>,
+    context: Option<String>,
     compression: Option<String>,
     level: Option<u8>,
     oci_types: Option<bool>,
@@ -84,6 +85,7 @@ impl Attributes {
         match key.as_str() {
             "type" => self.kind = value.to_owned(),
             "dest" => self.dest = Some(value.to_owned()),
+            "context" => self.context = Some(value.to_owned()),
             "tar" => self.tar = Some(boolean(&key, value)?),
             "name" => self.image.names = names(value)?,
             "compression" => self.compression = Some(value.to_owned()),
@@ -153,11 +155,16 @@ impl Attributes {
     }
 
     fn layout(self, format: Format) -> Result<Output, CliError> {
-        self.takes_only(&[&["dest", "tar"], &IMAGE_ATTRIBUTES[..8]].concat())?;
+        let more: &[&str] = if format == Format::Docker { &["dest", "tar", "context"] } else { &["dest", "tar"] };
+        self.takes_only(&[more, &IMAGE_ATTRIBUTES[..8]].concat())?;
+        if self.dest.is_some() && self.context.is_some() {
+            return Err(CliError::usage("`context` is for loading the image, `dest` for a file"));
+        }
         let destination = match (&self.dest, self.tar) {
             (None, Some(false)) => return Err(CliError::usage("`tar=false` needs `dest=DIRECTORY`")),
             (Some(path), Some(false)) if path != "-" => Destination::Directory(non_empty(path)?),
             (Some(path), _) if path != "-" => Destination::File(non_empty(path)?),
+            (None, _) if format == Format::Docker => Destination::Engine(self.context.clone()),
             _ => Destination::Stdout,
         };
         let types = if format == Format::Docker { MediaTypes::Docker } else { MediaTypes::Oci };

@@ -104,6 +104,8 @@ pub(crate) enum Destination {
     Directory(PathBuf),
     /// An archive on standard output.
     Stdout,
+    /// The container engine of this machine; Docker's with this context, where one is named.
+    Engine(Option<String>),
 }
 
 /// Where an archive of files goes.
@@ -135,6 +137,14 @@ impl Output {
     /// Whether nothing of the result has to be on this machine for it.
     pub(super) fn is_elsewhere(&self) -> bool {
         matches!(self, Self::CacheOnly | Self::Store { is_kept: false, .. })
+    }
+
+    /// Whether it is loaded into a container engine, and with which context.
+    pub(crate) fn engine(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Image { destination: Destination::Engine(context), .. } => Some(context.as_deref()),
+            _ => None,
+        }
     }
 
     /// What the image is to look like, where one is made.

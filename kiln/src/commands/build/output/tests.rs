@@ -29,6 +29,7 @@ fn outputs_are_understood() {
     use Format::{Docker, Oci};
     let file = |path: &str| Destination::File(path.into());
     let stdout = || Destination::Stdout;
+    let engine = || Destination::Engine(None);
     let cases = [
         ("out", files("out")),
         ("a=b", files("a=b")),
@@ -46,9 +47,11 @@ fn outputs_are_understood() {
         ("type=oci,compression=zstd,compression-level=22", image(Oci, Some(Zstd { level: 22 }), stdout())),
         ("type=oci,compression-level=9", image(Oci, Some(Gzip { level: 9 }), stdout())),
         ("type=oci,compression=gzip,compression-level=0", image(Oci, Some(Gzip { level: 0 }), stdout())),
-        ("type=docker,compression=gzip", image(Docker, Some(Gzip { level: 6 }), stdout())),
-        ("type=docker,compression=zstd", image(Docker, Some(Zstd { level: 3 }), stdout())),
-        ("type=docker,compression=uncompressed", image(Docker, Some(Uncompressed), stdout())),
+        ("type=docker,compression=gzip", image(Docker, Some(Gzip { level: 6 }), engine())),
+        ("type=docker,compression=zstd", image(Docker, Some(Zstd { level: 3 }), engine())),
+        ("type=docker,dest=-,compression=uncompressed", image(Docker, Some(Uncompressed), stdout())),
+        ("type=docker", image(Docker, None, engine())),
+        ("type=docker,context=far", image(Docker, None, Destination::Engine(Some("far".to_owned())))),
         ("type=cacheonly", Output::CacheOnly),
     ];
     for (text, expected) in cases {
