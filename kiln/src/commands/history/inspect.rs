@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::error::CliError;
 use crate::progress::clean;
 use crate::session::Session;
+use crate::template::{Template, Value};
 use crate::{human, reasons, terminal};
 
 /// Show a build: what was asked for, how it ended, and its steps
@@ -21,25 +22,28 @@ pub(super) struct Args {
     #[arg(value_name = "BUILD")]
     build: Option<String>,
 
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = Format::Pretty, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Pretty,
-    Json,
+    /// `pretty`, `json` or a Go template over what `json` prints
+    #[arg(long, default_value = "pretty", value_name = "FORMAT")]
+    format: String,
 }
 
 /// Prints it.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let template = match args.format.as_str() {
+        "pretty" | "json" => None,
+        text => Some(Template::parse(text)?),
+    };
     let store = Session::open(environment)?.store;
     let id = find(&store, args.build.as_deref())?;
     let build = store.build(&id).map_err(|error| build_error(&error))?;
-    terminal::print(&match args.format {
-        Format::Pretty => pretty(&build),
-        Format::Json => json(&build),
+    terminal::print(&match template {
+        Some(template) => {
+            let fields: Value = serde_json::from_str(&json(&build))
+                .map_err(|error| CliError::bug(format!("a build has no JSON form: {error}")))?;
+            template.render(&fields)? + "\n"
+        }
+        None if args.format == "json" => json(&build),
+        None => pretty(&build),
     })
 }
 

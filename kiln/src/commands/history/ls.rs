@@ -11,6 +11,8 @@ use crate::environment::Environment;
 use crate::error::CliError;
 use crate::progress::clean;
 use crate::session::{Session, store_error};
+use crate::template::list::Format;
+use crate::template::{TemplateError, Value};
 use crate::{human, terminal};
 
 /// List builds, the last one first
@@ -24,17 +26,27 @@ pub(super) struct Args {
     #[arg(long)]
     pub(super) no_trunc: bool,
 
-    /// How to print them; `json` is one object a line
-    #[arg(long, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
-    pub(super) format: Format,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<String>,
+
+    /// Only those for which this holds: `status=completed|error|canceled|running|interrupted`, `name=NAME` or `ref=ID`;
+    /// may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) filter: Vec<String>,
 }
 
-/// The values of `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-}
+const HEADINGS: [(&str, &str); 8] = [
+    ("Ref", "BUILD ID"),
+    ("Name", "NAME"),
+    ("Status", "STATUS"),
+    ("CreatedAt", "CREATED AT"),
+    ("Duration", "DURATION"),
+    ("Steps", "STEPS"),
+    ("TotalSteps", "TOTAL STEPS"),
+    ("CachedSteps", "CACHED STEPS"),
+];
+const COLUMNS: &str = "{{.Ref}}\t{{.Name}}\t{{.Status}}\t{{.CreatedAt}}\t{{.Duration}}\t{{.Steps}}";
 
 /// The longest name that is not cut short.
 const LONGEST_NAME: usize = 36;
@@ -56,31 +68,61 @@ struct Listed<'a> {
 
 /// Prints them.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
+    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
+    let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let store = Session::open(environment)?.store;
-    let builds = store.builds().map_err(|error| store_error(&error))?;
-    terminal::print(&match args {
-        Args { quiet: true, .. } => builds.iter().map(|build| format!("{}\n", build.id)).collect(),
-        Args { format: Format::Json, .. } => builds.iter().map(json).collect(),
-        Args { no_trunc, .. } => table(&builds, *no_trunc, SystemTime::now()),
+    let mut builds = store.builds().map_err(|error| store_error(&error))?;
+    builds.retain(|build| filters.iter().all(|filter| filter.accepts(build)));
+    terminal::print(&match (args.quiet, args.format.as_deref()) {
+        (true, None) => builds.iter().map(|build| format!("{}\n", build.id)).collect(),
+        (_, Some("json")) => builds.iter().map(json).collect(),
+        _ => show(&builds, &format, args.no_trunc, SystemTime::now())?,
     })
 }
 
-fn table(builds: &[BuildRecord], whole: bool, now: SystemTime) -> String {
+/// Which builds are listed.
+enum Filter {
+    Status(String),
+    Name(String),
+    Id(String),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self, CliError> {
+        match text.split_once('=') {
+            Some(("status", value)) => Ok(Self::Status(value.to_lowercase())),
+            Some(("name", value)) => Ok(Self::Name(value.to_owned())),
+            Some(("ref", value)) => Ok(Self::Id(value.rsplit('/').next().unwrap_or(value).to_owned())),
+            _ => Err(CliError::usage(format!("`--filter {text}`: there are `status=`, `name=` and `ref=`"))),
+        }
+    }
+
+    fn accepts(&self, build: &BuildRecord) -> bool {
+        match self {
+            Self::Status(wanted) => status(build).to_lowercase() == *wanted,
+            Self::Name(wanted) => name(build) == *wanted,
+            Self::Id(wanted) => build.id.starts_with(wanted),
+        }
+    }
+}
+
+fn show(builds: &[BuildRecord], format: &Format, whole: bool, now: SystemTime) -> Result<String, TemplateError> {
     let row = |build: &BuildRecord| {
         let name = clean(&name(build));
         let age = now.duration_since(build.began).map_or(0, |age| age.as_secs());
         let (steps, _, cached) = counts(build);
-        vec![
-            build.id.clone(),
-            if whole { name } else { human::ellipsis(&name, LONGEST_NAME) },
-            status(build).to_owned(),
-            format!("{} ago", human::duration(age)),
-            human::exact(build.duration),
-            format!("{steps} ({cached} cached)"),
-        ]
+        Value::fields([
+            ("Ref", build.id.clone()),
+            ("Name", if whole { name } else { human::ellipsis(&name, LONGEST_NAME) }),
+            ("Status", status(build).to_owned()),
+            ("CreatedAt", format!("{} ago", human::duration(age))),
+            ("Duration", human::exact(build.duration)),
+            ("Steps", format!("{steps} ({cached} cached)")),
+            ("TotalSteps", steps.to_string()),
+            ("CachedSteps", cached.to_string()),
+        ])
     };
-    let headings = ["BUILD ID", "NAME", "STATUS", "CREATED AT", "DURATION", "STEPS"];
-    human::table(&headings, &builds.iter().map(row).collect::<Vec<_>>())
+    format.render(&HEADINGS, &builds.iter().map(row).collect::<Vec<_>>())
 }
 
 fn json(build: &BuildRecord) -> String {
@@ -118,7 +160,16 @@ mod tests {
         let mut killed = sample();
         killed.status = BuildStatus::Interrupted;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(3660);
-        insta::assert_snapshot!(table(&[sample(), whole, killed], false, now), @r"
+        let builds = [sample(), whole, killed];
+        let shown = |format| show(&builds, &Format::parse(format, COLUMNS).unwrap(), false, now).unwrap();
+        let filtered = |text: &str| {
+            let filter = Filter::parse(text).unwrap();
+            builds.iter().filter(|build| filter.accepts(build)).count()
+        };
+        assert_eq!(["status=error", "status=Completed", "name=shop (test)", "ref=x"].map(filtered), [1, 1, 2, 0]);
+        assert!(Filter::parse("colour=red").is_err());
+        assert_eq!(shown(Some("{{.Status}}:{{.CachedSteps}}")), "Error:2\nCompleted:2\nInterrupted:2\n");
+        insta::assert_snapshot!(shown(None), @r"
         BUILD ID                    NAME                                   STATUS        CREATED AT          DURATION   STEPS
         abc0123456789012345678901   shop (test)                            Error         About an hour ago   1m  1s     5 (2 cached)
         abc0123456789012345678901   a-very-long-name-of-a-repository-so…   Completed     About an hour ago   0.0s       5 (2 cached)

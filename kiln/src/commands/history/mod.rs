@@ -48,6 +48,14 @@ pub(super) struct Args {
     /// Cut nothing short
     #[arg(long)]
     no_trunc: bool,
+
+    /// `table`, `table TEMPLATE`, `json` or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+
+    /// Only builds for which this holds: `status=…`, `name=…` or `ref=…`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "image")]
+    filter: Vec<String>,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -62,7 +70,7 @@ enum Command {
 
 /// Does what is asked for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
-    let Args { command, image, quiet, no_trunc } = args;
+    let Args { command, image, quiet, no_trunc, format, filter } = args;
     match (command, image) {
         (Some(Command::Ls(args)), _) => ls::run(&args, environment),
         (Some(Command::Inspect(args)), _) => inspect::run(&args, environment),
@@ -70,8 +78,8 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
         (Some(Command::Logs(args)), _) => logs::run(&args, environment),
         (Some(Command::Rm(args)), _) => rm::run(&args, environment),
         (Some(Command::Image(args)), _) => image::run(&args, environment),
-        (None, Some(image)) => image::run(&image::Args { image, quiet, no_trunc }, environment),
-        (None, None) => ls::run(&ls::Args { quiet, no_trunc, format: ls::Format::Table }, environment),
+        (None, Some(image)) => image::run(&image::Args { image, quiet, no_trunc, format }, environment),
+        (None, None) => ls::run(&ls::Args { quiet, no_trunc, format, filter }, environment),
     }
 }
 
