@@ -147,6 +147,10 @@ fn builds_prune_what_the_configuration_says() {
     assert!(!is_due());
     assert_eq!(spare(), 0);
     world.build(&project).args(["-t", "app:1"]).succeeds().all_cached();
+    // A build that fails has old things pruned, too.
+    due();
+    world.build(&world.project(&[("Dockerfile", "FROM busybox\nRUN false\n")])).fails();
+    world.until("it was done", || !is_due());
     world.configure(&format!("{registry}\n[[gc.policy]]\nfilters = [\"type==weather\"]\n"));
     world.build(&project).fails().says("no type `weather`");
 }

@@ -79,12 +79,13 @@ fn image_of(args: &Args) -> Option<String> {
 impl Builder<'_> {
     fn enter_stage(&self, words: &[String]) -> Result<ExitStatus, CliError> {
         let (file, parsed) = self.read_dockerfile()?;
-        let built = self.build_dockerfile(file, parsed)?;
+        let work = self.begin_with(&file, &parsed)?;
+        let built = self.build_dockerfile(file, parsed, &work)?;
         self.list_warnings(&built.warnings, &built.file);
         let ([layers], [lowered]) = (built.solved.layers.as_slice(), built.lowered.images.as_slice()) else {
             return Err(CliError::bug("a stage without a platform"));
         };
-        self.enter(&built.executor, layers, &lowered.image.config, words, &built.work)
+        self.enter(&built.executor, layers, &lowered.image.config, words, &work)
     }
 
     fn enter_image(&self, name: &str, words: &[String]) -> Result<ExitStatus, CliError> {

@@ -157,7 +157,6 @@ struct Built {
     solved: Solved,
     /// What carried it out.
     executor: Executor,
-    work: Work,
 }
 
 /// Fetches a main context that is not on this machine: then the request knows the directory that it is in.
@@ -228,31 +227,40 @@ impl Builder<'_> {
             return self.call(self.request.call, &file, &parsed);
         }
         self.remove_stale_id()?;
-        let Built { file, lowered, warnings, solved, executor, work } = self.build_dockerfile(file, parsed)?;
+        let work = self.begin_with(&file, &parsed)?;
+        let result = self.run_with(file, parsed, &work);
+        // What was used is pruned last, and a build that fails leaves things behind, too.
+        let noted = work.session.store.note_use().map_err(|error| store_error(&error));
+        collect::start(&work.session.store, &work.configuration, self.request, self.environment);
+        result.and(noted)
+    }
+
+    fn run_with(&self, file: SourceFile, parsed: Parsed, work: &Work) -> Result<(), CliError> {
+        let Built { file, lowered, warnings, solved, executor } = self.build_dockerfile(file, parsed, work)?;
         let found = executor.found();
         drop(executor);
         let image = self
-            .finish(&file, &lowered, &solved, &found, &work)
+            .finish(&file, &lowered, &solved, &found, work)
             .map_err(|error| if work.interrupt.is_set() { CliError::interrupted() } else { error })?;
         self.made.set(Some(image));
         self.list_warnings(&warnings, &file);
-        self.warn_of_caches(&work);
-        // What was used is pruned last.
-        work.session.store.note_use().map_err(|error| store_error(&error))?;
-        self.tell(&solved.explanation)?;
-        collect::start(&work.session.store, &work.configuration, self.request, self.environment);
-        Ok(())
+        self.warn_of_caches(work);
+        self.tell(&solved.explanation)
+    }
+
+    /// What a build of this Dockerfile works with, if it is one.
+    fn begin_with(&self, file: &SourceFile, parsed: &Parsed) -> Result<Work, CliError> {
+        self.refuse_syntax(file, parsed)?;
+        self.refuse(&parsed.diagnostics, file)?;
+        self.begin()
     }
 
     /// Brings about the files of the target.
-    fn build_dockerfile(&self, file: SourceFile, parsed: Parsed) -> Result<Built, CliError> {
-        self.refuse_syntax(&file, &parsed)?;
-        self.refuse(&parsed.diagnostics, &file)?;
-        let work = self.begin()?;
-        let (lowered, warnings) = self.lower(&parsed, &file, &work)?;
-        let executor = self.executor(&lowered, &work)?;
-        let solved = self.solve(&lowered, &file, &work, &executor, &warnings)?;
-        Ok(Built { file, lowered, warnings, solved, executor, work })
+    fn build_dockerfile(&self, file: SourceFile, parsed: Parsed, work: &Work) -> Result<Built, CliError> {
+        let (lowered, warnings) = self.lower(&parsed, &file, work)?;
+        let executor = self.executor(&lowered, work)?;
+        let solved = self.solve(&lowered, &file, work, &executor, &warnings)?;
+        Ok(Built { file, lowered, warnings, solved, executor })
     }
 
     /// What the build works with: from here on things may be fetched and stored.
