@@ -1,11 +1,12 @@
 //! `kiln build --load`: into Docker's daemon, podman, or whatever calls itself so.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use kiln_tests::podman::Podman;
-use kiln_tests::{Project, World, command};
+use kiln_tests::{Project, World, command, users};
 
 const DOCKERFILE: &str = "FROM busybox\nRUN echo hello > /x\nCMD [\"cat\", \"/x\"]\n";
 
@@ -93,6 +94,38 @@ fn podman_runs_what_was_loaded() {
     let outcome = world.build(&project(&world)).args(["-t", "r.example/app:1.0", "--load"]).env("PATH", programs);
     outcome.succeeds().says("loading into podman");
     assert_eq!(podman.run("r.example/app:1.0", &[]), "hello\n");
+}
+
+/// podman has to begin before kiln has a user namespace of its own: in there it would take itself for root's.
+#[test]
+fn an_ordinary_user_has_podman_too() {
+    let user = users::with_ranges();
+    let world = World::of(user);
+    let own = |name: &str| {
+        let directory = world.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
+        world.give(&directory);
+        directory
+    };
+    let (storage, runtime) = (own("storage"), own("runtime"));
+    let settings = world.path().join("storage.conf");
+    let text = format!(
+        "[storage]\ndriver = \"vfs\"\nrunroot = \"{1}/storage\"\ngraphroot = \"{0}\"\nrootless_storage_path = \"{0}\"\n",
+        storage.display(),
+        runtime.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let search_path = path(&programs(&world, &[("docker", "echo 'no daemon' >&2; exit 1")]));
+    let build = world.build(&project(&world)).args(["-t", "r.example/app:1.0", "--load"]).env("PATH", &search_path);
+    let build = build.env("CONTAINERS_STORAGE_CONF", &settings).env("XDG_RUNTIME_DIR", &runtime);
+    build.succeeds().says("loading into podman");
+    let mut podman = Command::new("podman");
+    podman.args(["--cgroup-manager", "cgroupfs", "--events-backend", "none", "images", "--format", "{{.Names}}"]);
+    podman.env_clear().env("PATH", &search_path).env("HOME", world.home()).env("TMPDIR", world.path().join("tmp"));
+    podman.env("CONTAINERS_STORAGE_CONF", &settings).env("XDG_RUNTIME_DIR", &runtime);
+    podman.current_dir(world.home()).uid(user.uid).gid(user.gid);
+    assert_eq!(command::run(&mut podman), "[r.example/app:1.0]\n");
 }
 
 /// Docker's daemon, with everything that it has in one directory.

@@ -230,6 +230,22 @@ fn a_blob_that_is_not_what_it_is_called_is_refused() {
 }
 
 #[test]
+fn a_layer_that_is_here_gets_no_blob_of_another() {
+    let bench = Bench::new();
+    let record = load(&bench, &tar(&docker_members())).unwrap().remove(0).record;
+    let known = |bench: &Bench| bench.store().known_blob(&record.layers[0].diff_id).unwrap();
+    let before = known(&bench);
+    let mut members = docker_members();
+    members[0].1 = gzip(&archive(&[("a", "evil")]));
+    let error = load(&bench, &tar(&members)).unwrap_err();
+    assert!(matches!(error, ImageError::WrongDigest { what: "layer", .. }), "{error}");
+    assert_eq!(known(&bench), before);
+    members[0].1 = gzip(&archive(&[("a", "1")]));
+    load(&bench, &tar(&members)).unwrap();
+    assert_ne!(known(&bench), before, "the same in another form");
+}
+
+#[test]
 fn hostile_archives_end_in_bounds() {
     let bench = Bench::new();
     bench.store().limit_archives(ArchiveLimits { size: Some(4 << 20), entries: 1000 });
