@@ -201,6 +201,14 @@ pub trait Records: Sync {
         Ok(None)
     }
 
+    /// Whether something may be remembered of such a step, under whatever key. If not, it will be run in any case.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    fn may_know(&self, step: &Step) -> Result<bool, StepError> {
+        Ok(self.nearest(step)?.is_some_and(|past| past.same_definition))
+    }
+
     /// What steps with this key observed, the last first, as far as every byte of what they made is still to be had.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use kiln_tests::buildah::Buildah;
 use kiln_tests::registry::Registry;
-use kiln_tests::{World, command, emulation, layout};
+use kiln_tests::{World, command, emulation, layout, users};
 use serde_json::Value;
 use std::process::Command;
 
@@ -185,11 +185,18 @@ fn nothing_runs_where_something_cannot() {
 
 #[test]
 fn commands_of_another_platform_run_by_an_interpreter() {
-    if let Err(why) = emulation::register_arm64() {
-        eprintln!("skipped: {why}");
+    run_for_arm64(&World::new());
+}
+
+#[test]
+fn commands_of_another_platform_run_for_ordinary_users() {
+    run_for_arm64(&World::of(users::with_ranges()));
+}
+
+fn run_for_arm64(world: &World) {
+    if !emulation::has_arm64() {
         return;
     }
-    let world = World::new();
     let dockerfile = "FROM base\nCOPY text other /\nRUN [\"/copy\"]\n";
     let base = world.project(&[("Dockerfile", "FROM scratch\nCOPY --chmod=755 copy /copy\n")]);
     std::fs::write(base.join("copy"), emulation::arm64_copy("/text", "/made")).unwrap();

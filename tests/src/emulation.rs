@@ -12,11 +12,19 @@ const QEMU: &str = "/usr/bin/qemu-aarch64-static";
 const REGISTRATION: &str = "\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\
     \\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff";
 
-/// Has the kernel run programs for arm64. That is for the whole machine and stays: others may use it already.
-///
-/// # Errors
-/// Why the kernel does not.
-pub fn register_arm64() -> Result<(), String> {
+/// Has the kernel run programs for arm64; says why if it does not, and what depends on it is to be left out. That is for
+/// the whole machine and stays: others may use it already.
+pub fn has_arm64() -> bool {
+    match register_arm64() {
+        Ok(()) => true,
+        Err(why) => {
+            eprintln!("programs for arm64 are not tried: {why}");
+            false
+        }
+    }
+}
+
+fn register_arm64() -> Result<(), String> {
     if !Path::new(QEMU).exists() {
         return Err(format!("there is no {QEMU}"));
     }

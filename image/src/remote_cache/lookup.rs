@@ -204,6 +204,12 @@ impl Records for CachedRecords {
         self.store.nearest(step)
     }
 
+    fn may_know(&self, step: &Step) -> Result<bool, StepError> {
+        let own = step.own_digest();
+        let is_elsewhere = self.caches.iter().any(|cache| cache.steps_of(&own).next().is_some());
+        Ok(is_elsewhere || self.store.may_know(step)?)
+    }
+
     fn find_observations(&self, key: &Key) -> Result<Vec<Observation>, StepError> {
         let mut observations = self.store.find_observations(key)?;
         for observation in self.caches.iter().flat_map(|cache| cache.observations(key)) {

@@ -95,8 +95,7 @@ impl Solver<'_> {
     /// Whether a step will be run in any case: one that was never run has left no record.
     fn is_new(self, step: &Step) -> bool {
         // Where the records cannot be read, others will say so.
-        let was_run = || self.records.nearest(step).map_or(true, |past| past.is_some_and(|past| past.same_definition));
-        step.metadata.ignore_cache.is_some() || !was_run()
+        step.metadata.ignore_cache.is_some() || !self.records.may_know(step).unwrap_or(true)
     }
 
     /// Tells the worker of the first command, if that cannot be found.
