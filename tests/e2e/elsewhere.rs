@@ -217,6 +217,24 @@ fn a_registry_keeps_it_and_is_asked_for_what_is_needed() {
     assert_eq!(blobs(), 2 + 2);
 }
 
+/// What a registry has is not fetched to be sent back to it.
+#[test]
+fn what_is_pushed_to_where_the_cache_is_stays_there() {
+    let registry = Registry::start();
+    let here = World::new();
+    let to = format!("--cache-to=type=registry,ref={}/team/cache,mode=max", registry.address);
+    here.build(&project(&here)).arg(&to).succeeds();
+    let there = World::new();
+    let proxy = Proxy::before(&registry.address, |_| None);
+    let from = format!("--cache-from={}/team/cache", proxy.host());
+    let output = format!("--output=type=registry,name={}/team/app:1", proxy.host());
+    there.build(&project(&there)).args([&from, &output]).succeeds().all_cached().says("mounted from team/cache");
+    assert_eq!(proxy.count("GET", "/blobs/"), 1, "more than the ledger was fetched");
+    let last = World::new();
+    let on_top = format!("FROM {}/team/app:1\nRUN cat /count\n", registry.address);
+    last.build(&last.project(&[("Dockerfile", &on_top)])).succeeds().says("10 /made");
+}
+
 #[test]
 fn an_image_carries_its_own() {
     let registry = Registry::start();
