@@ -52,7 +52,7 @@ mod view;
 pub use archive::{ArchiveError, ArchiveReader, Member, MemberKind, is_hole};
 pub use blobs::{Blob, BlobWriter};
 pub use check::{CheckReport, Depth, Leftover, Problem};
-pub use compress::{Compression, ELSEWHERE, LayerBlob, decompress};
+pub use compress::{Compression, ELSEWHERE, EstargzLayer, LayerBlob, decompress};
 pub use error::StoreError;
 pub use gc::{Bounds, Filter, FilterError, Held, Policy, Prune, Pruned, Space, Usage, UsageKind};
 pub use images::{ImageIndex, ImageRecord, PlatformImage};

@@ -1,9 +1,10 @@
 //! The config of an image that was built.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use kiln_cache::{Compression, ImageRecord, Store};
-use kiln_solver::{Layer, Origin};
+use kiln_cache::{Compression, ImageRecord, Store, StoreError};
+use kiln_solver::{Digest, Layer, Origin};
 
 use crate::spec::{History, Image, format_time, parse_time};
 use crate::{ImageError, inspect};
@@ -73,6 +74,42 @@ pub fn clamp(
     if layers == record.layers {
         return Ok(record.clone());
     }
+    with_layers(store, record, layers)
+}
+
+/// Notes on layers of a manifest, by the digests of their blobs.
+pub type LayerNotes = BTreeMap<Digest, BTreeMap<String, String>>;
+
+/// The image with the layers that were made here as eStargz, at this level of gzip and with no file younger than
+/// `latest`; and the notes by which lazy snapshotters know them. A layer of which a blob alone is at hand stays as it is, as
+/// those of a base do.
+///
+/// # Errors
+/// When the store cannot be read or written, or a layer cannot be made so.
+pub fn estargz(
+    store: &Store,
+    record: &ImageRecord,
+    latest: Option<SystemTime>,
+    level: u8,
+) -> Result<(ImageRecord, LayerNotes), ImageError> {
+    let (mut layers, mut notes) = (record.layers.clone(), LayerNotes::new());
+    for layer in layers.iter_mut().filter(|layer| layer.origin == Origin::Built) {
+        let made = match store.estargz_layer(&layer.diff_id, latest, level) {
+            Err(StoreError::NoLayer(_) | StoreError::NoArchive(_)) => continue,
+            made => made?,
+        };
+        let own = [
+            ("containerd.io/snapshot/stargz/toc.digest".to_owned(), made.table.to_string()),
+            ("io.containers.estargz.uncompressed-size".to_owned(), made.size.to_string()),
+        ];
+        notes.insert(made.blob.digest, own.into());
+        *layer = Layer { diff_id: made.diff_id, origin: Origin::Image };
+    }
+    Ok((with_layers(store, record, layers)?, notes))
+}
+
+/// The image with other layers in the place of its own.
+fn with_layers(store: &Store, record: &ImageRecord, layers: Vec<Layer>) -> Result<ImageRecord, ImageError> {
     let mut image = inspect::config(store, record)?;
     image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     let id = store.put_blob(&serde_json::to_vec(&image).unwrap_or_default())?;

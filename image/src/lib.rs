@@ -33,7 +33,7 @@ pub mod remote_cache;
 pub mod spec;
 pub mod transfer;
 
-pub use assemble::{Assembled, assemble, clamp};
+pub use assemble::{Assembled, LayerNotes, assemble, clamp, estargz};
 pub use bucket::{BucketLogin, BucketSettings};
 pub use configuration::{Configuration, Dns};
 pub use credentials::{Credentials, Login, Stored};

@@ -313,3 +313,40 @@ fn a_mirror_has_nothing_else_in_it() {
     }
     assert!(world.home().join("kept").exists(), "links are removed, not followed");
 }
+
+#[test]
+fn estargz_layers_are_gzip_to_everybody_else() {
+    let world = World::new();
+    let project = project(&world);
+    let layout = world.path().join("layout");
+    let output = format!("type=oci,compression=estargz,oci-mediatypes=false,tar=false,dest={}", layout.display());
+    world.build(&project).args(["-t", "app", "-o", &output]).succeeds();
+    let image = Image::from_layout(&layout);
+    let layers = image.manifest["layers"].as_array().unwrap();
+    for layer in &layers[1..] {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
+        let blob = layout.join("blobs/sha256").join(layer["digest"].as_str().unwrap().trim_start_matches("sha256:"));
+        let blob = std::fs::read(blob).unwrap();
+        assert_eq!(&blob[blob.len() - 19..blob.len() - 13], b"STARGZ");
+        let notes = &layer["annotations"];
+        assert!(notes["containerd.io/snapshot/stargz/toc.digest"].as_str().unwrap().starts_with("sha256:"));
+        let size: usize = notes["io.containers.estargz.uncompressed-size"].as_str().unwrap().parse().unwrap();
+        assert!(image.layers.iter().any(|(_, archive)| archive.len() == size));
+    }
+    assert_eq!(layers[0]["annotations"], serde_json::Value::Null, "the base stays as it was pulled");
+    let plain = world.image(&project, &[]);
+    assert_eq!(image.tree().paths(), plain.tree().paths());
+    // Others verify every digest, and find the same files.
+    let copied = world.path().join("copied");
+    skopeo(&["copy", "--quiet", &format!("oci:{}", layout.display()), &format!("oci:{}:app", copied.display())]);
+    let bundle = world.path().join("bundle");
+    let mut umoci = Command::new("umoci");
+    command::run(umoci.args(["unpack", "--image"]).arg(format!("{}:app", copied.display())).arg(&bundle));
+    assert_eq!(std::fs::read_to_string(bundle.join("rootfs/app/text")).unwrap(), "text\n");
+    assert!(!bundle.join("rootfs/stargz.index.json").exists() && !bundle.join("rootfs/etc/group").exists());
+    // It can be a base.
+    let context = format!("lazy=oci-layout://{}", layout.display());
+    let next = world.project(&[("Dockerfile", "FROM lazy\nRUN test -e /app/run.sh && ! test -e /stargz.index.json\n")]);
+    world.build(&next).args(["--build-context", &context]).succeeds();
+    world.kiln(["fsck", "--deep"]).succeeds();
+}

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod clamped;
+mod estargz;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use crate::archive::{Block, Blocks};
 use crate::blobs::BlobWriter;
 use crate::{Store, StoreError, database};
 pub(crate) use ahead::Urgency;
+pub use estargz::EstargzLayer;
 
 /// How the archive of a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -360,6 +362,12 @@ fn gzip(
 }
 
 fn compress_block(block: Block, level: u8) -> io::Result<(Block, Vec<u8>)> {
+    let member = compress_bytes(block.filled(), level)?;
+    Ok((block, member))
+}
+
+/// A whole gzip member.
+fn compress_bytes(bytes: &[u8], level: u8) -> io::Result<Vec<u8>> {
     thread_local! {
         static COMPRESSOR: RefCell<Option<(u8, Compressor)>> = const { RefCell::new(None) };
     }
@@ -372,10 +380,10 @@ fn compress_block(block: Block, level: u8) -> io::Result<(Block, Vec<u8>)> {
                 &mut slot.insert((level, Compressor::new(known))).1
             }
         };
-        let mut member = vec![0; compressor.gzip_compress_bound(block.filled().len())];
-        let count = compressor.gzip_compress(block.filled(), &mut member).map_err(io::Error::other)?;
+        let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
+        let count = compressor.gzip_compress(bytes, &mut member).map_err(io::Error::other)?;
         member.truncate(count);
-        Ok((block, member))
+        Ok(member)
     })
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use kiln_cache::Compression;
 use kiln_solver::Platform;
 
-use crate::Reference;
 use crate::attest::Form;
 use crate::spec::media_type;
+use crate::{LayerNotes, Reference};
 
 /// How an image is written out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ImageOptions {
     pub force_compression: bool,
     /// Notes on it.
     pub annotations: Annotations,
+    /// Notes on its layers.
+    pub layer_notes: LayerNotes,
     /// What the manifests of attestations look like.
     pub attestations: Form,
     /// Whether layers of a base image that were never fetched may stay where they are: for what is pushed or listed.

@@ -279,7 +279,9 @@ impl Package {
             if !is_elsewhere {
                 self.add_blob(store, &form.digest)?;
             }
-            layers.push(Descriptor::new(types.layer(form.compression), form.digest, form.size));
+            let mut descriptor = Descriptor::new(types.layer(form.compression), form.digest, form.size);
+            descriptor.annotations = options.layer_notes.get(&form.digest).cloned().unwrap_or_default();
+            layers.push(descriptor);
         }
         let config_bytes = inspect::config_bytes(store, record)?;
         let config = Descriptor::of(types.config(), &config_bytes);

@@ -95,6 +95,10 @@ fn forms(request: &Request) -> Vec<Form> {
             Output::Store { image, .. } if image.compression.is_some() => image,
             _ => continue,
         };
+        // The layer itself, as gzip, is not what is wanted.
+        if image.is_estargz {
+            continue;
+        }
         let form = Form {
             compression: image.compression.unwrap_or(COMPRESSION),
             latest: request.source_date_epoch.filter(|_| image.rewrite_timestamp != Some(false)),

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use kiln_cache::{Compression, ImageRecord};
 use kiln_image::export::{self, Destination as Place, Files, Format, ImageOptions, LocalOptions, MediaTypes, Package};
 use kiln_image::push::{Targets, push};
-use kiln_image::{Images, Reference};
+use kiln_image::{Images, LayerNotes, Reference};
 use kiln_solver::{Cancel, Digest, Layer};
 
 use super::attest::Statements;
@@ -263,16 +263,17 @@ impl Exporter<'_> {
         annotations.extend(&self.request.annotations);
         let is_plain = annotations.is_empty() && !is_attested;
         let media_types = if is_plain { attributes.media_types } else { MediaTypes::Oci };
+        let (records, layer_notes) = self.estargz_records(attributes)?;
         let options = ImageOptions {
             names: names.to_vec(),
             media_types,
             compression: attributes.compression,
             force_compression: attributes.force_compression,
             annotations,
+            layer_notes,
             attestations: attributes.attestations,
             lazy_base: base == Base::Anywhere,
         };
-        let records = self.records(attributes)?;
         let is_index = records.len() > 1 || is_attested;
         let package = Package::make(self.images, &records, is_index, &options, self.cancel)
             .map_err(|error| image_error(&error))?;
@@ -312,6 +313,22 @@ impl Exporter<'_> {
             None => Ok(made.image.clone()),
         };
         self.made.iter().map(record).collect()
+    }
+
+    /// The same, with layers as eStargz where that is asked for, and the notes on those.
+    fn estargz_records(&self, attributes: &ImageAttributes) -> Result<(Vec<ImageRecord>, LayerNotes), CliError> {
+        let (true, Some(Compression::Gzip { level })) = (attributes.is_estargz, attributes.compression) else {
+            return Ok((self.records(attributes)?, LayerNotes::new()));
+        };
+        let latest = self.request.source_date_epoch.filter(|_| attributes.rewrite_timestamp != Some(false));
+        let (mut records, mut all) = (Vec::new(), LayerNotes::new());
+        for made in self.made {
+            let (record, notes) = kiln_image::estargz(self.images.store(), &made.image, latest, level)
+                .map_err(|error| image_error(&error))?;
+            records.push(record);
+            all.extend(notes);
+        }
+        Ok((records, all))
     }
 
     fn main(&self, records: &[ImageRecord]) -> Result<ImageRecord, CliError> {

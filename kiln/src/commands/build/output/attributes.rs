@@ -204,10 +204,18 @@ impl Attributes {
     }
 
     fn image(mut self, default: MediaTypes) -> Result<ImageAttributes, CliError> {
-        self.image.compression = compression(self.compression.as_deref(), self.level)?;
+        self.image.is_estargz = self.compression.as_deref() == Some("estargz");
+        if self.image.is_estargz && self.image.force_compression {
+            let message = "`force-compression` is not supported with `estargz` in this version";
+            return Err(CliError::usage(message).hint("layers of base images stay as they are"));
+        }
+        let name = if self.image.is_estargz { Some("gzip") } else { self.compression.as_deref() };
+        self.image.compression = compression(name, self.level)?;
         self.image.media_types = match (self.oci_types, self.image.compression) {
             // Docker's media types do not know it.
             (_, Some(Compression::Zstd { .. })) | (Some(true), _) => MediaTypes::Oci,
+            // Its notes have no place in Docker's manifests.
+            _ if self.image.is_estargz => MediaTypes::Oci,
             (Some(false), _) => MediaTypes::Docker,
             // Nor do its manifests have annotations.
             (None, _) if !self.image.annotations.is_empty() => MediaTypes::Oci,

@@ -74,6 +74,8 @@ pub(crate) struct ImageAttributes {
     pub(super) media_types: MediaTypes,
     /// How its layers are compressed; as they are at hand where absent, and gzip where they are not compressed yet.
     pub(super) compression: Option<Compression>,
+    /// Whether gzip is eStargz, for registries that files are fetched from one by one.
+    pub(super) is_estargz: bool,
     /// Whether layers of base images are compressed anew.
     pub(super) force_compression: bool,
     /// Whether files are made no younger than `SOURCE_DATE_EPOCH`; by default if there is one.

@@ -126,7 +126,10 @@ fn what_cannot_be_written_is_an_error() {
         ("type=oci,tar=false", "`tar=false` needs `dest=DIRECTORY`"),
         ("type=oci,tar=no", "`tar` is `true` or `false`, not `no`"),
         ("type=oci,compression=xz", "unknown compression `xz`: expected gzip, zstd or uncompressed"),
-        ("type=oci,compression=estargz", "compression `estargz` is not supported in this version"),
+        (
+            "type=oci,compression=estargz,force-compression=true",
+            "`force-compression` is not supported with `estargz` in this version",
+        ),
         ("type=oci,compression=gzip,compression-level=10", "level 10 is not between 0 and 9"),
         ("type=oci,compression=zstd,compression-level=23", "level 23 is not between 1 and 22"),
         ("type=oci,color=red", "unknown attribute `color`"),
