@@ -11,6 +11,7 @@
 
 mod ahead;
 mod archives;
+mod attestations;
 mod bad_input;
 mod bombs;
 mod caching;

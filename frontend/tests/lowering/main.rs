@@ -9,3 +9,4 @@ mod platforms;
 mod properties;
 mod render;
 mod resolving;
+mod scans;

@@ -2,7 +2,8 @@
 //!
 //! Shape: BuildKit's `buildConfig.llbDefinition` and `metadata.source`
 //! (<https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md>,
-//! `solver/pb/ops.proto`). Only what kiln's steps really are is written; values of secrets are no part of them.
+//! `solver/pb/ops.proto`). Only what kiln's steps really are is written; values of secrets are no part of them, and passwords in URLs are
+//! left out.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use kiln_solver::{
 };
 use serde_json::{Map, Value, json};
 
+use super::parameters::redacted;
 use crate::diagnostics::SourceFile;
 
 /// The steps that make one image, each behind those that it takes from.
@@ -116,7 +118,8 @@ fn platform_json(platform: &Platform) -> Value {
 }
 
 fn exec_json(exec: &Exec) -> Value {
-    let mut meta = json!({ "args": exec.args, "env": exec.env, "cwd": exec.cwd });
+    let shown = |words: &[String]| words.iter().map(|word| redacted(word)).collect::<Vec<_>>();
+    let mut meta = json!({ "args": shown(&exec.args), "env": shown(&exec.env), "cwd": exec.cwd });
     if !exec.user.is_empty() {
         meta["user"] = json!(exec.user);
     }
