@@ -192,7 +192,8 @@ fn with_a_fixed_time_attestations_are_reproducible() {
         let world = World::new();
         let project = simple(&world);
         let args = ["--reproducible", "--provenance=mode=max", "--sbom=true", "-t", "app:1"];
-        Written::build(&world, &project, &args).index().to_string()
+        let written = Written::build(&world, &project, &args);
+        (written.statements(), written.index())
     };
     assert_eq!(made(), made());
 }

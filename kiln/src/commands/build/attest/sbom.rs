@@ -5,7 +5,7 @@ use std::io::Read as _;
 use kiln_cache::{Found, ImageRecord, View};
 use kiln_image::attest::{Attestation, SPDX};
 use kiln_image::{ImageError, inspect};
-use kiln_solver::Layer;
+use kiln_solver::{Digest, Layer};
 use serde_json::Value;
 
 use super::super::carry_out::Scanned;
@@ -57,8 +57,10 @@ impl Builder<'_> {
             }
         }
         let config = inspect::config(work.images.store(), image).map_err(|error| image_error(&error))?;
-        let namespace = format!("urn:oci:{}:{name}", image.id);
-        let document = packages::document(&inventory, name, &namespace, config.created.as_deref());
+        let document = |namespace: &str| packages::document(&inventory, name, namespace, config.created.as_deref());
+        // By what it says: the image itself gets its digest only when its files are as old as they are to be.
+        let text = serde_json::to_vec(&document("")).unwrap_or_default();
+        let document = document(&format!("urn:kiln:sbom:{}", Digest::of(&text)));
         let predicate =
             serde_json::to_value(&document).map_err(|error| CliError::bug(format!("cannot write JSON: {error}")))?;
         Ok(spdx(predicate))
