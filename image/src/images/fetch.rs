@@ -110,7 +110,7 @@ impl Images {
         }
         let LayerSource { source, blob } = self.source_of(layer)?;
         let incoming = self.open(&source, &blob, cancel)?;
-        let compression = self.take_in(&blob, incoming, cancel)?;
+        let compression = self.take_in(layer, &blob, incoming, cancel)?;
         let known = LayerBlob { digest: blob.digest, size: blob.size, compression };
         self.note_blob(layer, &known)?;
         Ok(known)
@@ -214,16 +214,45 @@ impl Images {
         }
     }
 
-    /// Takes in a blob without unpacking it.
+    /// Takes in a blob without unpacking it, if it holds the archive of the layer: it may be sent elsewhere as that,
+    /// also with images that have the layer from somebody else.
     pub(super) fn take_in(
         &self,
+        layer: &Layer,
         blob: &Descriptor,
         incoming: Incoming,
         cancel: &Cancel,
     ) -> Result<Compression, ImageError> {
+        let source = incoming.source.clone();
         let intake = self.intake(blob, incoming, cancel)?;
-        intake.finish()?;
-        Ok(intake.compression())
+        match self.check_archive(layer, intake.clone()) {
+            Ok(()) => {
+                intake.finish()?;
+                Ok(intake.compression())
+            }
+            Err(reason) => Err(intake.explain(reason, |reason| unpack_error(blob, source, reason))),
+        }
+    }
+
+    /// Reads a blob as the archive of a layer, no further than an archive may go.
+    fn check_archive(&self, layer: &Layer, blob: Shared) -> Result<(), StoreError> {
+        let read = |error| StoreError::Archive(ArchiveError::Read(error));
+        let archive = decompress(BufReader::with_capacity(BUFFER, blob)).map_err(read)?;
+        let mut archive = archive.take(self.store().allowance()?.bytes());
+        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; BUFFER]);
+        loop {
+            match archive.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read(error)),
+            }
+        }
+        let (expected, found) = (layer.diff_id, hasher.finish());
+        match found == expected {
+            true => Ok(()),
+            false => Err(StoreError::WrongDigest { what: "the layer's archive", expected, found }),
+        }
     }
 
     fn intake(&self, blob: &Descriptor, incoming: Incoming, cancel: &Cancel) -> Result<Shared, ImageError> {

@@ -202,6 +202,23 @@ fn a_layer_that_is_not_what_the_config_says_is_refused() {
     assert!(bench.store().layer(&wrong).unwrap().is_none());
 }
 
+/// A blob that is only sent elsewhere is read by nobody else, and is the layer's for all images that have the layer.
+#[test]
+fn a_blob_of_another_layer_is_not_taken_for_it() {
+    let mut fixture = Fixture::new(AMD64, &FILES[..1]);
+    let wrong = Digest::of(b"another archive");
+    let mut image: Image = serde_json::from_slice(&fixture.config).unwrap();
+    image.rootfs.diff_ids = vec![wrong];
+    fixture.config = serde_json::to_vec(&image).unwrap();
+    fixture.describe();
+    let server = serve(fixture);
+    let bench = Bench::new();
+    let resolved = bench.images.resolve(&location(&server), &platform(AMD64), Pull::Missing).unwrap();
+    let error = bench.images.ensure_blobs(&resolved.layers, &Cancel::new()).unwrap_err();
+    assert!(matches!(error, ImageError::Unpack { .. }) && error.to_string().contains(&wrong.to_string()), "{error}");
+    assert!(bench.store().known_blob(&wrong).unwrap().is_none());
+}
+
 #[test]
 fn a_truncated_layer_leaves_nothing() {
     let fixture = Fixture::new(AMD64, &FILES[..1]);

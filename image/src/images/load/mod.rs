@@ -8,11 +8,10 @@ mod contents;
 #[cfg(test)]
 mod tests;
 
-use std::io::{BufReader, Read as _};
 use std::time::SystemTime;
 
 use kiln_cache::{Compression, ImageIndex, ImageRecord, PlatformImage};
-use kiln_solver::{Cancel, Digest, Hasher, Layer, Platform};
+use kiln_solver::{Cancel, Digest, Layer, Platform};
 
 use super::Images;
 use super::fetch::Incoming;
@@ -22,8 +21,6 @@ use crate::{ImageError, Reference};
 use archive::Archive;
 pub use archive::Source;
 use contents::{Contents, Listed};
-
-const BUFFER: usize = 256 << 10;
 
 /// An image that was loaded.
 #[derive(Clone, Debug)]
@@ -94,12 +91,8 @@ impl Images {
     fn load_layer(&self, archive: &Archive, layer: &Layer, member: &str, cancel: &Cancel) -> Result<(), ImageError> {
         let here = self.store().layer(&layer.diff_id)?.is_some();
         let blob = Descriptor::new("", blob_digest(archive, layer, member, cancel)?, archive.size(member)?);
-        if here {
-            if self.store().known_blob(&layer.diff_id)?.is_some_and(|known| known.digest == blob.digest) {
-                return Ok(());
-            }
-            // Nobody unpacks it, and it may be sent elsewhere as this layer.
-            self.check_content(archive, layer, member, cancel)?;
+        if here && self.store().known_blob(&layer.diff_id)?.is_some_and(|known| known.digest == blob.digest) {
+            return Ok(());
         }
         let incoming = Incoming {
             bytes: Box::new(archive.member(member)?),
@@ -107,35 +100,10 @@ impl Images {
             source: archive.name().to_owned(),
         };
         let compression = match here {
-            true => self.take_in(&blob, incoming, cancel)?,
+            true => self.take_in(layer, &blob, incoming, cancel)?,
             false => self.unpack_incoming(layer, &blob, incoming, cancel)?,
         };
         self.note_blob(layer, &kiln_cache::LayerBlob { digest: blob.digest, size: blob.size, compression })
-    }
-}
-
-impl Images {
-    /// Checks that a member holds the archive of a layer.
-    fn check_content(&self, archive: &Archive, layer: &Layer, member: &str, cancel: &Cancel) -> Result<(), ImageError> {
-        let read = || ImageError::io("read", archive.name());
-        let bytes = BufReader::with_capacity(BUFFER, archive.member(member)?);
-        let content = kiln_cache::decompress(bytes).map_err(read())?;
-        let mut content = content.take(self.store().allowance()?.bytes());
-        let (mut hasher, mut buffer) = (Hasher::new(), vec![0; BUFFER]);
-        loop {
-            if cancel.is_requested() {
-                return Err(ImageError::Cancelled);
-            }
-            match content.read(&mut buffer).map_err(read())? {
-                0 => break,
-                count => hasher.update(&buffer[..count]),
-            }
-        }
-        let (expected, found) = (layer.diff_id, hasher.finish());
-        if found == expected {
-            return Ok(());
-        }
-        Err(ImageError::WrongDigest { what: "layer", source_name: archive.name().to_owned(), expected, found })
     }
 }
 

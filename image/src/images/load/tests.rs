@@ -238,7 +238,7 @@ fn a_layer_that_is_here_gets_no_blob_of_another() {
     let mut members = docker_members();
     members[0].1 = gzip(&archive(&[("a", "evil")]));
     let error = load(&bench, &tar(&members)).unwrap_err();
-    assert!(matches!(error, ImageError::WrongDigest { what: "layer", .. }), "{error}");
+    assert!(matches!(error, ImageError::Unpack { .. }), "{error}");
     assert_eq!(known(&bench), before);
     members[0].1 = gzip(&archive(&[("a", "1")]));
     load(&bench, &tar(&members)).unwrap();
