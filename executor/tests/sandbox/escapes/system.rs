@@ -18,7 +18,12 @@ pub const ALL: &[Attempt] = &[
     program("forwarding_setting", &["write", "/proc/sys/net/ipv4/ip_forward", "1"], SHUT),
     program("shared_memory_setting", &["write", "/proc/sys/kernel/shmmax", "4096"], SHUT),
     program("suid_dumpable_setting", &["write", "/proc/sys/fs/suid_dumpable", "2"], SHUT),
-    program("binary_formats", &["write", "/proc/sys/fs/binfmt_misc/register", ":kiln-escape:M::x::/x:"], SHUT),
+    // Where it is mounted on the machine, a command does not see it.
+    program(
+        "binary_formats",
+        &["write", "/proc/sys/fs/binfmt_misc/register", ":kiln-escape:M::x::/x:"],
+        &[ENOENT, EROFS, EACCES],
+    ),
     program("setting_through_a_process", &["write", "/proc/1/root/proc/sys/kernel/panic", "86400"], SHUT),
     program("setting_through_a_task", &["write", "/proc/self/task/1/cwd/proc/sys/kernel/panic", "86400"], SHUT),
     program("mode_of_a_setting", &["chmod", "/proc/sys/kernel/panic", "666"], SHUT),
