@@ -14,6 +14,8 @@ use std::time::SystemTime;
 use kiln_solver::{Digest, Hasher};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use crate::archive::Block;
+use crate::hashing::Hashing;
 use crate::store::Inner;
 use crate::{Store, StoreError, database, gc};
 
@@ -33,9 +35,48 @@ pub struct BlobWriter {
     store: Arc<Inner>,
     file: File,
     path: PathBuf,
-    hasher: Hasher,
+    sum: Sum,
     size: u64,
     is_fetched: bool,
+}
+
+/// The digest of what was written so far.
+enum Sum {
+    /// Made by whoever writes.
+    Here(Hasher),
+    /// Made by a thread of its own, a block at a time. No block is left to fill when that has failed.
+    Apart(Hashing, Option<Block>),
+}
+
+impl Sum {
+    fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Here(hasher) => hasher.update(bytes),
+            Self::Apart(hashing, room) => {
+                let mut block = room.take().ok_or_else(|| io::Error::other("the thread that hashes died"))?;
+                while !bytes.is_empty() {
+                    if block.is_full() {
+                        block = hashing.take(block)?;
+                        block.clear();
+                    }
+                    bytes = block.put(bytes);
+                }
+                *room = Some(block);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Digest, StoreError> {
+        match self {
+            Self::Here(hasher) => Ok(hasher.finish()),
+            Self::Apart(mut hashing, room) => {
+                let died = || StoreError::Thread("go on: a thread that hashed died");
+                hashing.take(room.ok_or_else(died)?).map_err(|_| died())?;
+                hashing.finish()
+            }
+        }
+    }
 }
 
 impl BlobWriter {
@@ -44,6 +85,13 @@ impl BlobWriter {
     #[must_use]
     pub fn fetched(mut self) -> Self {
         self.is_fetched = true;
+        self
+    }
+
+    /// The same, with the digest made on a thread of its own: for one that is written faster than it is hashed.
+    #[must_use]
+    pub(crate) fn hashed_apart(mut self) -> Self {
+        self.sum = Sum::Apart(Hashing::default(), Some(Block::new()));
         self
     }
 
@@ -57,7 +105,7 @@ impl BlobWriter {
     /// # Errors
     /// When digest or size differ (then nothing stays), or the store cannot be written.
     pub fn commit(mut self, expected: Option<(Digest, u64)>) -> Result<Blob, StoreError> {
-        let digest = std::mem::take(&mut self.hasher).finish();
+        let digest = std::mem::replace(&mut self.sum, Sum::Here(Hasher::new())).finish()?;
         if let Some((expected, size)) = expected {
             if self.size != size {
                 return Err(StoreError::WrongSize { digest: expected, expected: size, found: self.size });
@@ -89,7 +137,7 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
+        self.sum.update(&bytes[..count])?;
         self.size += count as u64;
         Ok(count)
     }
@@ -174,7 +222,7 @@ impl Store {
             store: Arc::clone(self.inner()),
             file,
             path,
-            hasher: Hasher::new(),
+            sum: Sum::Here(Hasher::new()),
             size: 0,
             is_fetched: false,
         })

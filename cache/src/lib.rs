@@ -31,6 +31,7 @@ mod error;
 mod extractor;
 mod gc;
 mod generation;
+mod hashing;
 pub mod history;
 mod images;
 mod index;

@@ -32,6 +32,15 @@ impl Block {
         self.filled = 0;
     }
 
+    /// Takes in as many of these bytes as there is room for, and yields the others.
+    pub(crate) fn put<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let room = &mut self.bytes[self.filled..];
+        let (now, later) = bytes.split_at(room.len().min(bytes.len()));
+        room[..now.len()].copy_from_slice(now);
+        self.filled += now.len();
+        later
+    }
+
     /// Fills it from a stream as far as that goes.
     pub(crate) fn fill_from(&mut self, input: &mut dyn Read) -> io::Result<()> {
         while self.filled < BLOCK {
@@ -61,12 +70,8 @@ impl<F: FnMut(Block) -> io::Result<Block>> Blocks<F> {
     /// Takes in these bytes.
     pub(crate) fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let room = self.room()?;
-            let count = room.len().min(bytes.len());
-            let (now, later) = bytes.split_at(count);
-            room[..count].copy_from_slice(now);
-            self.block.filled += count;
-            bytes = later;
+            self.make_room()?;
+            bytes = self.block.put(bytes);
         }
         Ok(())
     }
@@ -80,7 +85,8 @@ impl<F: FnMut(Block) -> io::Result<Block>> Blocks<F> {
     ) -> io::Result<u64> {
         let mut done = 0;
         while done < count {
-            let room = self.room()?;
+            self.make_room()?;
+            let room = &mut self.block.bytes[self.block.filled..];
             let most = room.len().min(usize::try_from(count - done).unwrap_or(usize::MAX));
             let got = match input.read(&mut room[..most]) {
                 Ok(0) => break,
@@ -103,12 +109,12 @@ impl<F: FnMut(Block) -> io::Result<Block>> Blocks<F> {
         Ok(())
     }
 
-    fn room(&mut self) -> io::Result<&mut [u8]> {
+    fn make_room(&mut self) -> io::Result<()> {
         if self.block.filled == BLOCK {
             let full = std::mem::replace(&mut self.block, Block { bytes: Box::default(), filled: 0 });
             self.block = (self.pass_on)(full)?;
             self.block.clear();
         }
-        Ok(&mut self.block.bytes[self.block.filled..])
+        Ok(())
     }
 }

@@ -18,7 +18,8 @@ use kiln_solver::{Digest, Hasher};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Compression, LayerBlob, Urgency, compress_bytes};
+use super::gzip::compress;
+use super::{Compression, LayerBlob, Urgency};
 use crate::archive::{Head, end, put_entry, put_padding};
 use crate::blobs::BlobWriter;
 use crate::index::{Entry, EntryKind};
@@ -227,9 +228,9 @@ impl Writer {
 
     fn flush(&mut self) -> std::io::Result<()> {
         let (members, level) = (std::mem::replace(&mut self.members, vec![Vec::new()]), self.level);
-        let compress = || members.par_iter().map(|member| compress_bytes(member, level)).collect::<Result<Vec<_>, _>>();
+        let make = || members.par_iter().map(|member| compress(member, level)).collect::<Result<Vec<_>, _>>();
         let pool = Urgency::Now.pool().ok_or_else(|| std::io::Error::other("cannot start threads to compress with"))?;
-        for (member, bytes) in members.iter().zip(pool.install(compress)?) {
+        for (member, bytes) in members.iter().zip(pool.install(make)?) {
             self.offsets.push(self.written);
             if !member.is_empty() {
                 self.blob.write_all(&bytes)?;

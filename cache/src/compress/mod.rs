@@ -1,14 +1,15 @@
 //! Compressed archives of layers: made when asked for, once, with the same bytes on any machine.
 //!
 //! gzip: the archive is cut into blocks of 1 MiB, each compressed by libdeflate as a member of its own, on all
-//! cores; the members one after the other are the blob. zstd: one stream by libzstd with at least one worker,
+//! cores; the members one after the other are the blob. Noise is stored as it is. zstd: one stream by libzstd with at least one worker,
 //! whose output does not depend on how many there are.
 
 mod ahead;
 mod clamped;
 mod estargz;
+mod gzip;
+mod noise;
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write as _};
@@ -17,7 +18,6 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use kiln_solver::{Digest, Hasher};
-use libdeflater::{CompressionLvl, Compressor};
 use rusqlite::params;
 
 use crate::archive::{Block, Blocks};
@@ -25,6 +25,7 @@ use crate::blobs::BlobWriter;
 use crate::{Store, StoreError, database};
 pub(crate) use ahead::Urgency;
 pub use estargz::EstargzLayer;
+use gzip::gzip;
 
 /// How the archive of a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,7 +215,7 @@ impl Store {
         urgency: Urgency<'_>,
         produce: impl FnOnce(&mut PassOn<'_>) -> Result<T, StoreError> + Send,
     ) -> Result<(BlobWriter, T), StoreError> {
-        let writer = self.blob_writer()?;
+        let writer = self.blob_writer()?.hashed_apart();
         let produce = |pass_on: &mut PassOn<'_>| {
             produce(&mut |block| {
                 urgency.check()?;
@@ -331,60 +332,6 @@ fn zstd(incoming: Incoming, writer: BlobWriter, level: u8) -> io::Result<BlobWri
 
 fn workers() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)).min(16)
-}
-
-fn gzip(
-    incoming: Incoming,
-    mut writer: BlobWriter,
-    level: u8,
-    pool: &'static rayon::ThreadPool,
-) -> io::Result<BlobWriter> {
-    let Incoming { blocks, give_back } = incoming;
-    let (send, members) = mpsc::sync_channel::<Receiver<io::Result<(Block, Vec<u8>)>>>(IN_FLIGHT / 2);
-    std::thread::scope(|scope| {
-        let feeder = std::thread::Builder::new().spawn_scoped(scope, move || {
-            for block in blocks {
-                let (done, member) = mpsc::sync_channel(1);
-                pool.spawn(move || drop(done.send(compress_block(block, level))));
-                if send.send(member).is_err() {
-                    break;
-                }
-            }
-        });
-        feeder?;
-        for member in members {
-            let (block, bytes) = member.recv().map_err(|_| io::Error::other("a thread that compressed died"))??;
-            writer.write_all(&bytes)?;
-            let _ = give_back.send(block);
-        }
-        Ok(writer)
-    })
-}
-
-fn compress_block(block: Block, level: u8) -> io::Result<(Block, Vec<u8>)> {
-    let member = compress_bytes(block.filled(), level)?;
-    Ok((block, member))
-}
-
-/// A whole gzip member.
-fn compress_bytes(bytes: &[u8], level: u8) -> io::Result<Vec<u8>> {
-    thread_local! {
-        static COMPRESSOR: RefCell<Option<(u8, Compressor)>> = const { RefCell::new(None) };
-    }
-    COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some((known, compressor)) if *known == level => compressor,
-            slot => {
-                let known = CompressionLvl::new(i32::from(level));
-                let known = known.map_err(|_| io::Error::other("no such compression level"))?;
-                &mut slot.insert((level, Compressor::new(known))).1
-            }
-        };
-        let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
-        let count = compressor.gzip_compress(bytes, &mut member).map_err(io::Error::other)?;
-        member.truncate(count);
-        Ok(member)
-    })
 }
 
 /// What is being made, so that nobody makes it twice at once.

@@ -7,16 +7,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::{Scope, ScopedJoinHandle};
 
 use kiln_solver::{Digest, Hasher};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use super::publish::BLOCKS;
 use super::walk::{Seen, Walk};
 use crate::archive::{Block, Blocks, Head, WHITEOUT, end, put_entry, put_padding};
 use crate::extractor::is_overlayfs_xattr;
+use crate::hashing::Hashing;
 use crate::index::{Builder, Device, EntryKind, Record, Timestamp, split};
 use crate::{StoreError, Whiteouts};
 
@@ -25,95 +23,18 @@ pub(super) type Owners = HashMap<Vec<u8>, (u32, u32)>;
 
 /// What the index of this directory holds, and the digest of its archive.
 pub(super) fn scan(files: &Path, whiteouts: Whiteouts, owners: &Owners) -> Result<(Builder, Digest), StoreError> {
-    std::thread::scope(|scope| {
-        let mut hashing = Hashing { scope, small: Hasher::new(), thread: None };
-        let blocks = Blocks::new(|block| hashing.take(block));
-        let mut scan = Scan {
-            files,
-            whiteouts,
-            owners,
-            blocks,
-            head: Vec::new(),
-            links: HashMap::new(),
-            builder: Builder::default(),
-        };
-        let mut walk = Walk::new(files)?;
-        while let Some(seen) = walk.next()? {
-            scan.take(&seen)?;
-        }
-        let Scan { mut blocks, builder, .. } = scan;
-        let hashed = blocks.put(&end()).and_then(|()| blocks.finish());
-        hashed.map_err(StoreError::io("read", files))?;
-        Ok((builder, hashing.finish()?))
-    })
-}
-
-/// The digest of an archive in the making. One that does not fill a block is not worth a thread.
-struct Hashing<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-    small: Hasher,
-    thread: Option<HashingThread<'scope>>,
-}
-
-/// A thread that hashes blocks and gives them back.
-struct HashingThread<'scope> {
-    to_hasher: mpsc::SyncSender<Block>,
-    empty: mpsc::Receiver<Block>,
-    /// How many blocks there are.
-    made: usize,
-    digest: ScopedJoinHandle<'scope, Digest>,
-}
-
-impl Hashing<'_, '_> {
-    /// Takes a block, full unless it is the last, and yields one to fill next.
-    fn take(&mut self, mut block: Block) -> io::Result<Block> {
-        if self.thread.is_none() && !block.is_full() {
-            self.small.update(block.filled());
-            block.clear();
-            return Ok(block);
-        }
-        let thread = match self.thread.take() {
-            Some(thread) => thread,
-            None => HashingThread::start(self.scope)?,
-        };
-        self.thread.insert(thread).take(block)
+    let mut hashing = Hashing::default();
+    let blocks = Blocks::new(|block| hashing.take(block));
+    let mut scan =
+        Scan { files, whiteouts, owners, blocks, head: Vec::new(), links: HashMap::new(), builder: Builder::default() };
+    let mut walk = Walk::new(files)?;
+    while let Some(seen) = walk.next()? {
+        scan.take(&seen)?;
     }
-
-    fn finish(self) -> Result<Digest, StoreError> {
-        let Some(HashingThread { to_hasher, digest, .. }) = self.thread else { return Ok(self.small.finish()) };
-        drop(to_hasher);
-        digest.join().map_err(|_| StoreError::Thread("go on: the thread that hashed a layer died"))
-    }
-}
-
-impl<'scope> HashingThread<'scope> {
-    fn start(scope: &'scope Scope<'scope, '_>) -> io::Result<Self> {
-        let (to_hasher, full) = mpsc::sync_channel::<Block>(BLOCKS);
-        let (give_back, empty) = mpsc::channel();
-        let digest = std::thread::Builder::new().spawn_scoped(scope, move || {
-            let mut hasher = Hasher::new();
-            for block in full {
-                hasher.update(block.filled());
-                // The scanner needs no more blocks when it has gone.
-                let _ = give_back.send(block);
-            }
-            hasher.finish()
-        })?;
-        Ok(Self { to_hasher, empty, made: 1, digest })
-    }
-
-    fn take(&mut self, block: Block) -> io::Result<Block> {
-        let gone = || io::Error::other("the thread that hashes a layer died");
-        self.to_hasher.send(block).map_err(|_| gone())?;
-        match self.empty.try_recv() {
-            Ok(block) => Ok(block),
-            Err(_) if self.made < BLOCKS => {
-                self.made += 1;
-                Ok(Block::new())
-            }
-            Err(_) => self.empty.recv().map_err(|_| gone()),
-        }
-    }
+    let Scan { mut blocks, builder, .. } = scan;
+    let hashed = blocks.put(&end()).and_then(|()| blocks.finish());
+    hashed.map_err(StoreError::io("read", files))?;
+    Ok((builder, hashing.finish()?))
 }
 
 struct Scan<'a, F> {
