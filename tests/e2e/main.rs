@@ -40,6 +40,7 @@ mod mounts;
 mod network;
 mod observed_mounts;
 mod odd;
+mod oracle;
 mod parallel;
 mod platforms;
 mod progress;
