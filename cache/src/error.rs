@@ -138,6 +138,17 @@ pub enum StoreError {
     /// A build is still running.
     #[error("build `{0}` is still running")]
     BuildRuns(String),
+    /// There is no such cache mount.
+    #[error(
+        "no cache mount `{0}` in the store\nhint: `kiln du --filter type=exec.cachemount` shows those that there are"
+    )]
+    NoMount(String),
+    /// A stream is no archive of cache mounts, or a broken one.
+    #[error("this is no archive of cache mounts: {0}")]
+    NoMounts(&'static str),
+    /// The caller wants no more of it.
+    #[error("cancelled")]
+    Cancelled,
     /// A worker thread could not be started or died.
     #[error("cannot {0}")]
     Thread(&'static str),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -44,6 +44,33 @@ pub(crate) fn proc_path(directory: impl AsFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
+}
+
+/// The names of a file's extended attributes; none where the file system has no such thing.
+pub(crate) fn list_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
+    let mut small = [0_u8; 1024];
+    let names = match rustix::fs::flistxattr(file, &mut small[..]) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        Ok(count) => small[..count].to_vec(),
+        Err(Errno::RANGE) => {
+            // The kernel's own limit.
+            let mut large = vec![0_u8; 64 << 10];
+            let count = rustix::fs::flistxattr(file, &mut large[..])?;
+            large.truncate(count);
+            large
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// The value of an extended attribute.
+pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+    // The kernel's own limit.
+    let mut value = vec![0_u8; 64 << 10];
+    let count = rustix::fs::fgetxattr(file, name, &mut value[..])?;
+    value.truncate(count);
+    Ok(value)
 }
 
 /// Makes what has been written to the file system of this directory survive a power loss.

@@ -15,6 +15,7 @@ mod attestations;
 mod bad_input;
 mod bombs;
 mod caching;
+mod carried_mounts;
 mod chaos;
 mod checks;
 mod config;

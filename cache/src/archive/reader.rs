@@ -118,6 +118,11 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
+    /// Whether the mark at the end of the archive has been read: without it, it may have been cut off.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The stream, after reading it to its end.
     ///
     /// # Errors
@@ -125,6 +130,12 @@ impl<R: Read> ArchiveReader<R> {
     pub fn finish(mut self) -> Result<R, ArchiveError> {
         io::copy(&mut self.input, &mut io::sink())?;
         Ok(self.input)
+    }
+
+    /// Reads the stream to its end, which has to come within so many bytes.
+    pub(crate) fn finish_within(mut self, most: u64) -> Result<(), ArchiveError> {
+        let rest = io::copy(&mut self.input.by_ref().take(most.saturating_add(1)), &mut io::sink())?;
+        if rest > most { Err(self.malformed("there is much behind its end")) } else { Ok(()) }
     }
 
     /// The member that this header begins.
@@ -335,13 +346,17 @@ impl<R: Read> ArchiveReader<R> {
 
     /// At least one byte of the stream.
     fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Decompressors take it for a fault if nothing is asked of them.
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         let count = loop {
             match self.input.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result?,
             }
         };
-        if count == 0 && !buffer.is_empty() {
+        if count == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a member"));
         }
         self.offset += count as u64;

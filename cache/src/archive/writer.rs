@@ -15,6 +15,8 @@ pub(crate) struct Head<'a> {
     pub(crate) gid: u32,
     pub(crate) size: u64,
     pub(crate) mtime: i64,
+    /// Of the second; archives of layers have whole ones.
+    pub(crate) nanos: u32,
     pub(crate) device: Device,
     pub(crate) target: &'a [u8],
     pub(crate) xattrs: Vec<(&'a [u8], &'a [u8])>,
@@ -31,6 +33,7 @@ impl<'a> Head<'a> {
             gid: 0,
             size: 0,
             mtime,
+            nanos: 0,
             device: Device::default(),
             target: &[],
             xattrs: Vec::new(),
@@ -48,6 +51,7 @@ impl<'a> From<&Entry<'a>> for Head<'a> {
             gid: entry.gid,
             size: entry.size,
             mtime: entry.mtime.seconds,
+            nanos: 0,
             device: entry.device,
             target: entry.target,
             xattrs: entry.xattrs().collect(),
@@ -65,6 +69,7 @@ impl<'a> From<&'a Record> for Head<'a> {
             gid: record.gid,
             size: record.size,
             mtime: record.mtime.seconds,
+            nanos: 0,
             device: record.device,
             target: &record.target,
             xattrs: record.xattrs.iter().map(|(name, value)| (&name[..], &value[..])).collect(),
@@ -117,6 +122,7 @@ fn put_mark(path: &[u8], output: &mut Vec<u8>) {
         gid: 0,
         size: 0,
         mtime: 0,
+        nanos: 0,
         device: Device::default(),
         target: &[],
         xattrs: Vec::new(),
@@ -148,7 +154,13 @@ fn put_member(head: &Head<'_>, path: &[u8], kind: u8, output: &mut Vec<u8>) {
         put_counted(b"uid", &mut ustar.uid, i128::from(head.uid), &mut pax);
         put_counted(b"gid", &mut ustar.gid, i128::from(head.gid), &mut pax);
         put_counted(b"size", &mut ustar.size, i128::from(size), &mut pax);
-        put_counted(b"mtime", &mut ustar.mtime, i128::from(head.mtime), &mut pax);
+        match head.nanos {
+            0 => put_counted(b"mtime", &mut ustar.mtime, i128::from(head.mtime), &mut pax),
+            nanos => {
+                put_number(&mut ustar.mtime, head.mtime.max(0).unsigned_abs());
+                put_record(b"mtime", fraction(head.mtime, nanos).as_bytes(), &mut pax);
+            }
+        }
         put_number(&mut ustar.dev_major, u64::from(head.device.major));
         put_number(&mut ustar.dev_minor, u64::from(head.device.minor));
     }
@@ -226,6 +238,14 @@ fn put_counted(key: &[u8], field: &mut [u8], number: i128, pax: &mut Vec<u8>) {
     }
 }
 
+/// A time with nanoseconds in decimal.
+fn fraction(seconds: i64, nanos: u32) -> String {
+    match seconds {
+        0.. => format!("{seconds}.{nanos:09}"),
+        _ => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000_u32.saturating_sub(nanos)),
+    }
+}
+
 /// A PAX record: its own length in decimal, a space, `key=value` and a line feed.
 fn put_record(key: &[u8], value: &[u8], output: &mut Vec<u8>) {
     let rest = key.len() + value.len() + 3;
@@ -254,6 +274,13 @@ mod tests {
             let told: usize = std::str::from_utf8(&record[..space]).unwrap().parse().unwrap();
             assert_eq!(told, record.len(), "{length}");
         }
+    }
+
+    #[test]
+    fn times_before_1970_have_fractions() {
+        assert_eq!(fraction(1, 5), "1.000000005");
+        assert_eq!(fraction(-2, 750_000_000), "-1.250000000");
+        assert_eq!(fraction(-1, 1), "-0.999999999");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::sys;
 const MOST_OPEN: usize = 64;
 
 /// The directory that an archive is unpacked into.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     root: OwnedFd,
     whiteouts: Whiteouts,
     open: HashMap<NodeId, OwnedFd>,
@@ -31,18 +31,18 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Unpacks into this directory.
-    pub(super) fn new(root: OwnedFd, whiteouts: Whiteouts) -> Self {
+    pub(crate) fn new(root: OwnedFd, whiteouts: Whiteouts) -> Self {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Self { root, whiteouts, open: HashMap::new(), buffer: vec![0; 128 << 10], own }
     }
 
     /// Makes a directory that only we may enter until [`Disk::finish_directory`].
-    pub(super) fn make_directory(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
+    pub(crate) fn make_directory(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
         Ok(rustix::fs::mkdirat(self.directory(tree, parent)?, name, Mode::RWXU)?)
     }
 
     /// Writes a regular file. Gives the digest of its content.
-    pub(super) fn write_file(
+    pub(crate) fn write_file(
         &mut self,
         tree: &Tree,
         parent: NodeId,
@@ -81,7 +81,7 @@ impl Disk {
     }
 
     /// Makes a symbolic link, a device or a pipe.
-    pub(super) fn make_special(&mut self, tree: &Tree, parent: NodeId, name: &[u8], record: &Record) -> io::Result<()> {
+    pub(crate) fn make_special(&mut self, tree: &Tree, parent: NodeId, name: &[u8], record: &Record) -> io::Result<()> {
         let (whiteouts, own) = (self.whiteouts, self.own);
         let directory = self.directory(tree, parent)?;
         let mode = Mode::from_raw_mode(record.mode);
@@ -115,13 +115,13 @@ impl Disk {
     }
 
     /// Makes a whiteout as overlayfs has them.
-    pub(super) fn make_whiteout(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
+    pub(crate) fn make_whiteout(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
         let directory = self.directory(tree, parent)?;
         Ok(rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0)?)
     }
 
     /// Gives something one more name. A device that could not be made has no names.
-    pub(super) fn link(&mut self, tree: &Tree, from: NodeId, parent: NodeId, name: &[u8]) -> io::Result<()> {
+    pub(crate) fn link(&mut self, tree: &Tree, from: NodeId, parent: NodeId, name: &[u8]) -> io::Result<()> {
         let path = tree.path(from);
         let (from_parent, from_name) = crate::index::split(&path);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -137,7 +137,7 @@ impl Disk {
     }
 
     /// Removes something, with all below it.
-    pub(super) fn remove(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
+    pub(crate) fn remove(&mut self, tree: &Tree, parent: NodeId, name: &[u8]) -> io::Result<()> {
         let directory = self.directory(tree, parent)?;
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => {
@@ -154,7 +154,7 @@ impl Disk {
     }
 
     /// Gives a directory, once all is in it, what its record says.
-    pub(super) fn finish_directory(&mut self, path: &[u8], record: &Record) -> io::Result<()> {
+    pub(crate) fn finish_directory(&mut self, path: &[u8], record: &Record) -> io::Result<()> {
         let fd = sys::open_below(&self.root, path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
         self.set_owner(&fd, record)?;
         self.set_xattrs(&fd, record)?;

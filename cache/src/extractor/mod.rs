@@ -10,8 +10,8 @@
 //! there is kept and changed, missing parents are made (root's, 0755), names are cleaned. A whiteout counts for
 //! lower layers alone, as the OCI specification has it, wherever it stands in the archive.
 
-mod disk;
-mod tree;
+pub(crate) mod disk;
+pub(crate) mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -222,7 +222,7 @@ fn read_name(name: &[u8]) -> Result<Name<'_>, &'static str> {
 }
 
 /// The record of a member, without path and content.
-fn to_record(member: &Member) -> Record {
+pub(crate) fn to_record(member: &Member) -> Record {
     let kind = match member.kind {
         MemberKind::File | MemberKind::HardLink => EntryKind::File,
         MemberKind::Directory => EntryKind::Directory { opaque: false },

@@ -13,10 +13,10 @@ const LONGEST_PATH: usize = 4095;
 
 /// Names a node of a [`Tree`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct NodeId(usize);
+pub(crate) struct NodeId(usize);
 
 /// The root of every tree.
-pub(super) const ROOT: NodeId = NodeId(0);
+pub(crate) const ROOT: NodeId = NodeId(0);
 
 struct Node {
     parent: NodeId,
@@ -29,7 +29,7 @@ struct Node {
 }
 
 /// The tree.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     nodes: Vec<Node>,
     /// Nodes that were removed and may be used again.
     free: Vec<NodeId>,
@@ -48,7 +48,7 @@ enum Missing<'a> {
 
 impl Tree {
     /// An empty one.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let record = Record::new(Vec::new(), EntryKind::Directory { opaque: false }, 0o755);
         let root = Node { parent: ROOT, name: Rc::default(), record, children: BTreeMap::new(), file: 0 };
         Self { nodes: vec![root], free: Vec::new(), files: 0 }
@@ -56,38 +56,38 @@ impl Tree {
 
     /// How many nodes take up room.
     #[cfg(test)]
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.nodes.len()
     }
 
     /// What is at a node.
-    pub(super) fn record(&self, node: NodeId) -> &Record {
+    pub(crate) fn record(&self, node: NodeId) -> &Record {
         &self.nodes[node.0].record
     }
 
     /// Changes what is at a node, keeping what is below it.
-    pub(super) fn replace_record(&mut self, node: NodeId, record: Record) {
+    pub(crate) fn replace_record(&mut self, node: NodeId, record: Record) {
         self.nodes[node.0].record = record;
     }
 
     /// Makes a directory hide what lower layers have there.
-    pub(super) fn set_opaque(&mut self, node: NodeId) {
+    pub(crate) fn set_opaque(&mut self, node: NodeId) {
         self.nodes[node.0].record.kind = EntryKind::Directory { opaque: true };
     }
 
     /// The node of this name in a directory.
-    pub(super) fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+    pub(crate) fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
         self.nodes[directory.0].children.get(name).copied()
     }
 
     /// Adds something that is not there.
-    pub(super) fn insert(&mut self, parent: NodeId, name: &[u8], record: Record) -> NodeId {
+    pub(crate) fn insert(&mut self, parent: NodeId, name: &[u8], record: Record) -> NodeId {
         self.files += 1;
         self.insert_node(parent, name, record, self.files)
     }
 
     /// Adds one more name of something.
-    pub(super) fn insert_link(&mut self, parent: NodeId, name: &[u8], to: NodeId) -> NodeId {
+    pub(crate) fn insert_link(&mut self, parent: NodeId, name: &[u8], to: NodeId) -> NodeId {
         let Node { record, file, .. } = &self.nodes[to.0];
         let (record, file) = (record.clone(), *file);
         self.insert_node(parent, name, record, file)
@@ -111,7 +111,7 @@ impl Tree {
     }
 
     /// Takes something out, with all below it.
-    pub(super) fn remove(&mut self, parent: NodeId, name: &[u8]) {
+    pub(crate) fn remove(&mut self, parent: NodeId, name: &[u8]) {
         let mut removed: Vec<NodeId> = self.nodes[parent.0].children.remove(name).into_iter().collect();
         while let Some(node) = removed.pop() {
             removed.extend(std::mem::take(&mut self.nodes[node.0].children).into_values());
@@ -120,7 +120,7 @@ impl Tree {
     }
 
     /// The path of a node.
-    pub(super) fn path(&self, node: NodeId) -> Vec<u8> {
+    pub(crate) fn path(&self, node: NodeId) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = node;
         while at != ROOT {
@@ -133,7 +133,7 @@ impl Tree {
 
     /// The directory at the end of this path, symbolic links followed. `make` makes a missing one on disk; its
     /// last argument tells whether it takes the place of a whiteout.
-    pub(super) fn find_directory(
+    pub(crate) fn find_directory(
         &mut self,
         components: &[&[u8]],
         path: &[u8],
@@ -148,7 +148,7 @@ impl Tree {
     }
 
     /// The directory at the end of this path, if there is one.
-    pub(super) fn look_up_directory(&mut self, components: &[&[u8]]) -> Option<NodeId> {
+    pub(crate) fn look_up_directory(&mut self, components: &[&[u8]]) -> Option<NodeId> {
         self.descend(components, &mut Missing::Fail).ok().flatten()
     }
 
@@ -196,7 +196,7 @@ impl Tree {
     }
 
     /// Visits every directory but the root after all that is in it.
-    pub(super) fn directories_inside_out<E>(
+    pub(crate) fn directories_inside_out<E>(
         &self,
         mut visit: impl FnMut(&[u8], &Record) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -210,7 +210,7 @@ impl Tree {
     }
 
     /// The records of the index. The first name of a file in order is the file, the others are its hard links.
-    pub(super) fn into_builder(mut self) -> Builder {
+    pub(crate) fn into_builder(mut self) -> Builder {
         let mut builder = Builder::default();
         let mut first_names: HashMap<usize, Vec<u8>> = HashMap::new();
         let shared = self.files_of_many_names();

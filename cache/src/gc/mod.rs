@@ -30,6 +30,7 @@ use crate::StoreError;
 pub use filter::{Filter, FilterError};
 pub use policy::{Bounds, Policy, Space};
 pub use prune::{Prune, Pruned};
+pub(crate) use usage::folders;
 pub use usage::{Held, Usage, UsageKind};
 
 /// Takes back that these layers are condemned: somebody needs them after all.

@@ -13,7 +13,7 @@ use super::{Bounds, Filter, Usage, UsageKind};
 use crate::generation::Generations;
 use crate::observations::RecordedChange;
 use crate::records::RecordedOutput;
-use crate::{Store, StoreError, database, images, session};
+use crate::{Store, StoreError, database, images, mounts, session};
 
 /// What a prune may take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,6 +171,7 @@ impl Store {
                 file => file.map_err(io())?,
             };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if !mounts::is_at(&file, &path).map_err(io())? => return Ok(false),
                 Ok(()) => locks.push(file),
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
                 Err(error) => return Err(io()(error.into())),

@@ -330,7 +330,8 @@ pub(super) fn copies(mounts: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(copies)
 }
 
-pub(super) fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+/// The folders in a folder, or none where that is not there.
+pub(crate) fn folders(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let io = || StoreError::io("read", path);
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -16,7 +16,7 @@ use crate::archive::{Block, Blocks, Head, WHITEOUT, end, put_entry, put_padding}
 use crate::extractor::is_overlayfs_xattr;
 use crate::hashing::Hashing;
 use crate::index::{Builder, Device, EntryKind, Record, Timestamp, split};
-use crate::{StoreError, Whiteouts};
+use crate::{StoreError, Whiteouts, sys};
 
 /// Owners that the file system could not hold, by path.
 pub(super) type Owners = HashMap<Vec<u8>, (u32, u32)>;
@@ -156,8 +156,8 @@ impl<F: FnMut(Block) -> io::Result<Block>> Scan<'_, F> {
     /// Labels and access lists are the host's own.
     fn xattrs(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<Xattrs, StoreError> {
         let mut found = Xattrs::default();
-        for name in list_xattrs(file).map_err(self.io("read the attributes of", path))? {
-            let value = || get_xattr(file, &name).map_err(self.io("read the attributes of", path));
+        for name in sys::list_xattrs(file).map_err(self.io("read the attributes of", path))? {
+            let value = || sys::get_xattr(file, &name).map_err(self.io("read the attributes of", path));
             if let Some(mark) = name.strip_prefix(self.whiteouts.prefix()) {
                 match mark {
                     b"opaque" if value()? == b"y" => found.opaque = true,
@@ -193,34 +193,9 @@ struct Xattrs {
     opaque: bool,
 }
 
-fn mtime(stat: &Stat) -> Timestamp {
+/// When a file was last modified.
+pub(crate) fn mtime(stat: &Stat) -> Timestamp {
     Timestamp { seconds: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
-}
-
-/// The names of a file's extended attributes; none where the file system has no such thing.
-fn list_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let mut small = [0_u8; 1024];
-    let names = match rustix::fs::flistxattr(file, &mut small[..]) {
-        Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-        Ok(count) => small[..count].to_vec(),
-        Err(rustix::io::Errno::RANGE) => {
-            // The kernel's own limit.
-            let mut large = vec![0_u8; 64 << 10];
-            let count = rustix::fs::flistxattr(file, &mut large[..])?;
-            large.truncate(count);
-            large
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
-}
-
-fn get_xattr(file: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
-    // The kernel's own limit.
-    let mut value = vec![0_u8; 64 << 10];
-    let count = rustix::fs::fgetxattr(file, name, &mut value[..])?;
-    value.truncate(count);
-    Ok(value)
 }
 
 impl Whiteouts {

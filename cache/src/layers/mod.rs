@@ -11,11 +11,11 @@
 //! recorded. A folder that is there without a row is what a crash left, and is exchanged for the new one.
 
 mod check;
-mod commit;
+pub(crate) mod commit;
 mod publish;
 mod recycle;
 mod stored;
-mod walk;
+pub(crate) mod walk;
 
 #[cfg(test)]
 mod tests;

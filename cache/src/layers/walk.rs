@@ -15,19 +15,19 @@ const MOST_OPEN: usize = 64;
 const LONGEST_PATH: usize = 4095;
 
 /// One thing met on the way.
-pub(super) struct Seen<'w> {
+pub(crate) struct Seen<'w> {
     /// Its path below the root of the walk.
-    pub(super) path: &'w [u8],
+    pub(crate) path: &'w [u8],
     /// The directory that it is in.
-    pub(super) directory: BorrowedFd<'w>,
+    pub(crate) directory: BorrowedFd<'w>,
     /// Its name there.
-    pub(super) name: &'w [u8],
-    pub(super) stat: Stat,
+    pub(crate) name: &'w [u8],
+    pub(crate) stat: Stat,
 }
 
 /// A walk through everything below a directory, each directory before what is in it, siblings by name. No
 /// symbolic link is followed.
-pub(super) struct Walk<'r> {
+pub(crate) struct Walk<'r> {
     root: &'r Path,
     root_fd: OwnedFd,
     /// From the root down to where the walk is.
@@ -47,13 +47,13 @@ struct Frame {
 
 impl<'r> Walk<'r> {
     /// Begins a walk.
-    pub(super) fn new(root: &'r Path) -> Result<Self, StoreError> {
+    pub(crate) fn new(root: &'r Path) -> Result<Self, StoreError> {
         let root_fd = sys::open_directory(root).map_err(StoreError::io("open", root))?;
         Ok(Self { root, root_fd, frames: Vec::new(), enter: Some(Vec::new()), path: Vec::new(), name: Vec::new() })
     }
 
     /// The next thing.
-    pub(super) fn next(&mut self) -> Result<Option<Seen<'_>>, StoreError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Seen<'_>>, StoreError> {
         if let Some(path) = self.enter.take() {
             self.enter_directory(path)?;
         }

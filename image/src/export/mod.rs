@@ -103,16 +103,27 @@ pub fn tar(
     let views = views(images, files, cancel)?;
     let trees: Vec<(&[u8], &View)> =
         files.iter().zip(&views).map(|(files, view)| (files.directory.as_bytes(), view)).collect();
+    stream(destination, cancel, |output| Ok(View::write_archives(&trees, mtime, output)?))
+}
+
+/// Writes what `work` gives to a file, which is there when it is complete, or to a stream.
+///
+/// # Errors
+/// Those of `work`, and when the destination cannot be written.
+pub fn stream(
+    destination: Destination<'_>,
+    cancel: &Cancel,
+    work: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
     match destination {
         Destination::File(path) => {
             let mut output = Output::create(&path)?;
-            let written =
-                Stoppable::write(&mut output, cancel, |output| Ok(View::write_archives(&trees, mtime, output)?));
+            let written = Stoppable::write(&mut output, cancel, |output| work(output));
             written.map_err(|error| output.explain(error))?;
             output.finish()
         }
         Destination::Stream(stream) => Stoppable::write(stream, cancel, |output| {
-            View::write_archives(&trees, mtime, output)?;
+            work(output)?;
             output.flush().map_err(ImageError::Output)
         }),
         Destination::Directory(path) => Err(not_a_file(&path)),

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, with its flags and what it does.
 
 pub(crate) mod build;
+mod cache;
 mod debug;
 mod du;
 mod fsck;
@@ -63,6 +64,7 @@ enum Command {
     Inspect(inspect::Args),
     Sbom(sbom::Args),
     History(history::Args),
+    Cache(cache::Args),
     Du(du::Args),
     Prune(prune::Args),
     Fsck(fsck::Args),
@@ -110,6 +112,7 @@ fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
         Command::Sbom(args) => sbom::run(&args, environment),
         Command::Fsck(args) => fsck::run(&args, environment),
         Command::History(args) => history::run(args, environment),
+        Command::Cache(args) => cache::run(&args, environment),
         Command::Du(args) => du::run(&args, environment),
         Command::Prune(args) => prune::run(&args, environment),
         Command::Version(args) => version::run(&args),

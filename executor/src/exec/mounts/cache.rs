@@ -107,7 +107,7 @@ impl Wanted<'_> {
                 other => other.map_err(|error| self.failed("open", &path, error))?,
             };
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_there(&lock).map_err(|error| self.failed("lock", &path, error))? => return Ok(lock),
+                Ok(()) if is_at(&lock, &path).map_err(|error| self.failed("lock", &path, error))? => return Ok(lock),
                 Ok(()) | Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => self.pause()?,
                 Err(error) => return Err(self.failed("lock", &path, error)),
@@ -204,9 +204,14 @@ fn open(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Whether somebody has removed the file since it was opened.
-fn is_there(file: &OwnedFd) -> Result<bool, Errno> {
-    Ok(rustix::fs::fstat(file)?.st_nlink > 0)
+/// Whether an open file is still the one at its path: an import may have exchanged the cache since it was opened.
+fn is_at(file: &OwnedFd, path: &Path) -> Result<bool, Errno> {
+    let open = rustix::fs::fstat(file)?;
+    match rustix::fs::lstat(path) {
+        Ok(there) => Ok((open.st_dev, open.st_ino) == (there.st_dev, there.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
