@@ -163,3 +163,15 @@ fn streams_that_are_not_compressed_pass() {
     let mut cut = Vec::new();
     assert!(decompress(&[0x1f, 0x8b, 8, 0][..]).unwrap().read_to_end(&mut cut).is_err());
 }
+
+/// As tables of contents are kept (zstd:chunked), before the archive and behind it.
+#[test]
+fn frames_of_zstandard_that_hold_nothing_are_skipped() {
+    for number in [0x50, 0x5f] {
+        let skipped = [number, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, b'n', b'o', b'!'];
+        let bytes = [&skipped[..], &zstd::encode_all(&b"text"[..], 3).unwrap(), &skipped].concat();
+        let mut out = Vec::new();
+        decompress(&bytes[..]).unwrap().read_to_end(&mut out).unwrap();
+        assert_eq!(out, b"text");
+    }
+}
