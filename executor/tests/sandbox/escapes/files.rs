@@ -42,7 +42,8 @@ fn with_linker(ground: &Ground<'_>, more: impl FnOnce(&std::path::Path)) -> std:
         for linker in linkers {
             let path = root.join(linker);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            compile(&["interpreter.c"], &["-nostdlib", "-fno-stack-protector", "-fno-builtin"], &path);
+            let source = ("interpreter.c", include_str!("program/interpreter.c"));
+            compile(&[source], &["-nostdlib", "-fno-stack-protector", "-fno-builtin"], &path);
         }
         more(root);
     })

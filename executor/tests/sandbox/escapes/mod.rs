@@ -36,7 +36,17 @@ const MISUSED: i32 = 255;
 /// What attempts call the things that they make.
 pub const MARK: &str = "kiln-escape";
 
-const SOURCES: [&str; 7] = ["main.c", "mounts.c", "kernel.c", "processes.c", "devices.c", "files.c", "neighbours.c"];
+const SOURCES: [(&str, &str); 7] = [
+    ("main.c", include_str!("program/main.c")),
+    ("mounts.c", include_str!("program/mounts.c")),
+    ("kernel.c", include_str!("program/kernel.c")),
+    ("processes.c", include_str!("program/processes.c")),
+    ("devices.c", include_str!("program/devices.c")),
+    ("files.c", include_str!("program/files.c")),
+    ("neighbours.c", include_str!("program/neighbours.c")),
+];
+/// What they include.
+const HEADER: (&str, &str) = ("attempt.h", include_str!("program/attempt.h"));
 
 /// One attempt.
 pub struct Attempt {
@@ -171,15 +181,18 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Compiles sources of `program/` to a static program.
-fn compile(sources: &[&str], flags: &[&str], program: &Path) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sandbox/escapes/program");
+/// Compiles sources of `program/` to a static program. An ordinary user may not be able to read a checkout of root's.
+fn compile(sources: &[(&str, &str)], flags: &[&str], program: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in sources.iter().chain([&HEADER]) {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
     let output = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-static", "-Wall", "-Wextra", "-Werror"])
         .args(flags)
         .arg("-o")
         .arg(program)
-        .args(sources.iter().map(|source| directory.join(source)))
+        .args(sources.iter().map(|(name, _)| directory.path().join(name)))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
