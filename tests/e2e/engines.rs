@@ -145,13 +145,8 @@ impl Daemon {
         daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs", "--data-root"]);
         daemon.arg(directory.join("data")).arg("--exec-root").arg(directory.join("run"));
         daemon.arg("--pidfile").arg(directory.join("pid")).arg("-H").arg(host(&directory));
-        let child = match daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                eprintln!("skipped: `dockerd` cannot be run: {error}");
-                return None;
-            }
-        };
+        let spawned = daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        let child = spawned.expect("`dockerd` (Debian package docker.io; `make deps`)");
         let mut daemon = Self { child, directory };
         world.until("dockerd answers or ends", || daemon.answers() || daemon.has_ended());
         if daemon.child.try_wait().unwrap().is_none() {
