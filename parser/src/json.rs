@@ -130,7 +130,7 @@ fn simple_escape(input: &str) -> Parse<'_, char> {
     .parse(input)
 }
 
-/// `uXXXX`, or a surrogate pair of two; half a pair becomes U+FFFD as Go has it.
+/// A `u` with four hexadecimal digits, or a surrogate pair of two such escapes; half a pair becomes U+FFFD as Go has it.
 fn unicode_escape(input: &str) -> Parse<'_, char> {
     let (rest, unit) = preceded(char('u'), hexadecimal).parse(input)?;
     if !(0xd800..0xdc00).contains(&unit) {

@@ -223,21 +223,11 @@ impl Images {
         incoming: Incoming,
         cancel: &Cancel,
     ) -> Result<Compression, ImageError> {
-        let source = incoming.source.clone();
-        let intake = self.intake(blob, incoming, cancel)?;
-        match self.check_archive(layer, intake.clone()) {
-            Ok(()) => {
-                intake.finish()?;
-                Ok(intake.compression())
-            }
-            Err(reason) => Err(intake.explain(reason, |reason| unpack_error(blob, source, reason))),
-        }
+        self.receive(blob, incoming, cancel, |archive, _| self.check_archive(layer, archive))
     }
 
-    /// Reads a blob as the archive of a layer, no further than an archive may go.
-    fn check_archive(&self, layer: &Layer, blob: Shared) -> Result<(), StoreError> {
-        let read = |error| StoreError::Archive(ArchiveError::Read(error));
-        let archive = decompress(BufReader::with_capacity(BUFFER, blob)).map_err(read)?;
+    /// Whether this is the archive of a layer; reads no further than an archive may go.
+    fn check_archive(&self, layer: &Layer, archive: Box<dyn Read + '_>) -> Result<(), StoreError> {
         let mut archive = archive.take(self.store().allowance()?.bytes());
         let (mut hasher, mut buffer) = (Hasher::new(), vec![0; BUFFER]);
         loop {
@@ -245,7 +235,7 @@ impl Images {
                 Ok(0) => break,
                 Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(read(error)),
+                Err(error) => return Err(StoreError::Archive(ArchiveError::Read(error))),
             }
         }
         let (expected, found) = (layer.diff_id, hasher.finish());
@@ -270,15 +260,26 @@ impl Images {
         incoming: Incoming,
         cancel: &Cancel,
     ) -> Result<Compression, ImageError> {
+        self.receive(blob, incoming, cancel, |archive, intake| {
+            self.store().import_layer(&mut Verified::new(archive, intake), &layer.diff_id).map(drop)
+        })
+    }
+
+    /// Takes in a blob, which `read` reads as an archive meanwhile.
+    fn receive(
+        &self,
+        blob: &Descriptor,
+        incoming: Incoming,
+        cancel: &Cancel,
+        read: impl FnOnce(Box<dyn Read>, Shared) -> Result<(), StoreError>,
+    ) -> Result<Compression, ImageError> {
         let source = incoming.source.clone();
         let intake = self.intake(blob, incoming, cancel)?;
-        let unpacked = match decompress(BufReader::with_capacity(BUFFER, intake.clone())) {
-            Ok(archive) => self.store().import_layer(&mut Verified::new(archive, intake.clone()), &layer.diff_id),
-            Err(error) => Err(StoreError::Archive(ArchiveError::Read(error))),
-        };
-        match unpacked {
-            Ok(_) => {
-                // A layer that another process unpacked meanwhile is not read to its end.
+        let archive = decompress(BufReader::with_capacity(BUFFER, intake.clone()));
+        let archive = archive.map_err(|error| StoreError::Archive(ArchiveError::Read(error)));
+        match archive.and_then(|archive| read(archive, intake.clone())) {
+            Ok(()) => {
+                // What `read` had no need of belongs to the blob, too: a layer that another process unpacked meanwhile.
                 intake.finish()?;
                 Ok(intake.compression())
             }

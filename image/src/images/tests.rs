@@ -186,15 +186,20 @@ fn bytes_behind_the_archive_count_for_the_digest() {
     assert!(bench.store().layer(&diff_id).unwrap().is_none());
 }
 
-#[test]
-fn a_layer_that_is_not_what_the_config_says_is_refused() {
+/// Serves an image whose config claims this diffID for a layer that has another.
+fn serve_lying() -> (Server, Digest) {
     let mut fixture = Fixture::new(AMD64, &FILES[..1]);
     let wrong = Digest::of(b"another archive");
     let mut image: Image = serde_json::from_slice(&fixture.config).unwrap();
     image.rootfs.diff_ids = vec![wrong];
     fixture.config = serde_json::to_vec(&image).unwrap();
     fixture.describe();
-    let server = serve(fixture);
+    (serve(fixture), wrong)
+}
+
+#[test]
+fn a_layer_that_is_not_what_the_config_says_is_refused() {
+    let (server, wrong) = serve_lying();
     let bench = Bench::new();
     let resolved = bench.images.resolve(&location(&server), &platform(AMD64), Pull::Missing).unwrap();
     let error = bench.images.ensure(&resolved.layers, &Cancel::new()).unwrap_err();
@@ -205,13 +210,7 @@ fn a_layer_that_is_not_what_the_config_says_is_refused() {
 /// A blob that is only sent elsewhere is read by nobody else, and is the layer's for all images that have the layer.
 #[test]
 fn a_blob_of_another_layer_is_not_taken_for_it() {
-    let mut fixture = Fixture::new(AMD64, &FILES[..1]);
-    let wrong = Digest::of(b"another archive");
-    let mut image: Image = serde_json::from_slice(&fixture.config).unwrap();
-    image.rootfs.diff_ids = vec![wrong];
-    fixture.config = serde_json::to_vec(&image).unwrap();
-    fixture.describe();
-    let server = serve(fixture);
+    let (server, wrong) = serve_lying();
     let bench = Bench::new();
     let resolved = bench.images.resolve(&location(&server), &platform(AMD64), Pull::Missing).unwrap();
     let error = bench.images.ensure_blobs(&resolved.layers, &Cancel::new()).unwrap_err();
