@@ -43,6 +43,18 @@ RUN --mount=target=ctx --mount=from=tool,source=/tool,target=/tool --mount=from=
 }
 
 #[test]
+fn what_an_earlier_step_removed_is_not_listed() {
+    let world = World::new();
+    let dockerfile = "FROM busybox AS base
+RUN mkdir -p /d/e && touch /d/e/f /d/g /h
+RUN rm /d/g /h && rm -r /d/e
+FROM base
+RUN --mount=from=base,source=/d,target=/m ls -A / /d /m | grep -xe h -e e -e g > /out; rm -r /d && mkdir /d
+";
+    assert_eq!(out(&world, &world.project(&[("Dockerfile", dockerfile)]), &[]), "");
+}
+
+#[test]
 fn only_what_is_mounted_of_the_context_counts() {
     let world = World::new();
     let dockerfile = "FROM busybox\nRUN --mount=source=one,target=/one cat /one > /out\n";

@@ -28,6 +28,8 @@ struct Watched {
     position: usize,
     root: RootFacts,
     union: Arc<Union>,
+    /// What lies beneath it.
+    base: Vec<StoredLayer>,
     /// Nothing where there is nothing to trace.
     tracing: Option<Tracing>,
 }
@@ -48,7 +50,7 @@ impl Watch {
             let union = shown.union();
             // It is roots that many commands have in common.
             let union = if position == 0 { executor.watching().share(union) } else { Arc::new(union) };
-            mounts.push(Watched { position, root, union, tracing: None });
+            mounts.push(Watched { position, root, union, base: shown.base().to_vec(), tracing: None });
         }
         if mounts.iter().all(|mount| mount.union.is_empty()) {
             return Ok(None);
@@ -86,7 +88,7 @@ impl Watch {
 impl Watched {
     /// Begins to trace it; gives the mount to trace it by.
     fn start(&mut self) -> Result<Arc<OwnedFd>, String> {
-        let tracing = Tracing::start(self.union.clone()).map_err(|why| why.to_string())?;
+        let tracing = Tracing::start_over(self.union.clone(), &self.base).map_err(|why| why.to_string())?;
         let layer = tracing.layer().map_err(|error| error.to_string())?;
         self.tracing = Some(tracing);
         Ok(layer)

@@ -45,7 +45,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use kiln_cache::StoreError;
+use kiln_cache::{StoreError, StoredLayer};
 use kiln_solver::{Layer, Origin};
 use rustix::io::Errno;
 
@@ -109,12 +109,26 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    /// Mounts a union, attached nowhere, and begins to observe it.
+    /// Mounts a union, attached nowhere, and begins to observe it. Directories list its whiteouts, too, for overlayfs to
+    /// hide what lies beneath.
     ///
     /// # Errors
     /// When the machine does not let it: the command is to run over the plain layers then.
     pub fn start(union: Arc<Union>) -> Result<Self, Untraceable> {
-        let connection = Connection::open(Server::new(union.clone())?)?;
+        Self::begin(union, None)
+    }
+
+    /// The same for a union that is mounted over these layers, the lowest first. Whiteouts are listed only where one of
+    /// them may have something to hide: overlayfs would show those of other directories as files that are not there.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_over(union: Arc<Union>, base: &[StoredLayer]) -> Result<Self, Untraceable> {
+        Self::begin(union, Some(Union::new(base)))
+    }
+
+    fn begin(union: Arc<Union>, beneath: Option<Union>) -> Result<Self, Untraceable> {
+        let connection = Connection::open(Server::new(union.clone(), beneath)?)?;
         Ok(Self { union, connection })
     }
 

@@ -42,6 +42,8 @@ const MOST_FILES: usize = 64;
 /// A union that is being served, and all that was looked at so far.
 pub(super) struct Server {
     union: Arc<Union>,
+    /// What it is mounted over, where that is known.
+    beneath: Option<Union>,
     /// Those of the layers that something was read from.
     readers: Vec<Option<LayerReader>>,
     ids: Ids,
@@ -63,8 +65,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Gets ready to serve a union.
-    pub(super) fn new(union: Arc<Union>) -> Result<Self, StoreError> {
+    /// Gets ready to serve a union, to be mounted over these layers.
+    pub(super) fn new(union: Arc<Union>, beneath: Option<Union>) -> Result<Self, StoreError> {
         let readers = union.layers().iter().map(|_| None).collect();
         let count = usize::try_from(union.count()).unwrap_or(usize::MAX);
         Ok(Self {
@@ -83,6 +85,7 @@ impl Server {
             missing: HashSet::new(),
             damage: None,
             union,
+            beneath,
         })
     }
 
@@ -316,9 +319,24 @@ impl Server {
         if let Some(listing) = self.listings.get(&node) {
             return Ok(listing.clone());
         }
-        let listing = Arc::new(self.union.list(&*self.directory(node)?));
+        let listing = Arc::new(self.names(&*self.directory(node)?));
         self.listings.insert(node, listing.clone());
         Ok(listing)
+    }
+
+    /// The numbers of what a listing shows. overlayfs takes whiteouts out of merged directories alone: a directory that
+    /// nothing beneath has, it shows as it is.
+    fn names(&self, directory: &Directory) -> Vec<u64> {
+        let mut numbers = self.union.list(directory);
+        let is_whiteout =
+            |number: &u64| self.union.entry(*number).is_some_and(|(_, entry)| entry.kind == EntryKind::Whiteout);
+        if let Some(beneath) = &self.beneath
+            && numbers.iter().any(is_whiteout)
+            && !self.union.is_merged(directory, beneath)
+        {
+            numbers.retain(|number| !is_whiteout(number));
+        }
+        numbers
     }
 
     /// A file to read from, one of few that are kept open.

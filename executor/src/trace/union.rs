@@ -185,6 +185,21 @@ impl Union {
         all.into_values().collect()
     }
 
+    /// Whether overlayfs merges a directory with one that lies beneath the union, in a union of the layers there.
+    pub(super) fn is_merged(&self, directory: &Directory, beneath: &Self) -> bool {
+        let (mut here, mut below) = (self.root(), beneath.root());
+        directory.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).all(|name| {
+            let next = |union: &Self, at: &Directory| union.child(at, name).and_then(|node| node.directory());
+            match (next(self, &here), next(beneath, &below)) {
+                (Some(above), Some(lower)) if !above.opaque => {
+                    (here, below) = (above, lower);
+                    true
+                }
+                _ => false,
+            }
+        })
+    }
+
     /// What one layer has directly in a directory: names and numbers.
     fn part(&self, part: &Part) -> impl Iterator<Item = (&[u8], u64)> {
         let Part { layer, below } = part.clone();

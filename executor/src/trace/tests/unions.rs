@@ -88,6 +88,23 @@ fn directories_merge_only_with_what_their_parents_merge_with() {
 }
 
 #[test]
+fn directories_merge_with_those_beneath_unless_something_is_between() {
+    let place = Place::new();
+    let union = place.union(&[&["a/b/c/x", "d/e/x", "new/x"], &["-a/b/c/x", "d/ opaque", "d/e/", "-new/x"]]);
+    let base = place.union(&[&["a/b/c/x", "d/e/x", "gone/x", "new: a file"], &["-a/b/c/y", "-gone"]]);
+    let is_merged = |path: &[u8]| {
+        let directory = Walk::new(&union).node(path).and_then(|node| node.directory()).unwrap();
+        union.is_merged(&directory, &base)
+    };
+    let merged = [&b"a"[..], b"a/b", b"a/b/c", b"d", b"d/e", b"new"].map(is_merged);
+    assert_eq!(merged, [true, true, true, false, false, false]);
+    assert!(union.is_merged(&union.root(), &Union::new(&[])), "the root always lies over another");
+    let gone = place.union(&[&["gone/x"]]);
+    let directory = Walk::new(&gone).node(b"gone").and_then(|node| node.directory()).unwrap();
+    assert!(!gone.is_merged(&directory, &base), "a whiteout of the base ends it");
+}
+
+#[test]
 fn names_need_not_be_text() {
     let place = Place::new();
     let layer = place.filled(|root| {

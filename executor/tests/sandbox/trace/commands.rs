@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_executor::trace::Union;
+use kiln_executor::trace::{Tracing, Union};
 use rustix::fs::XattrFlags;
 
 use super::Place;
@@ -306,4 +306,15 @@ pub fn hiding_the_base(world: &World) {
     let mismatch =
         traced.observations.check(&place.union(&[&["etc/apt/new", "-etc/hostname", "-etc/passwd"]])).unwrap();
     assert_eq!(mismatch.to_string(), "`/etc/apt` no longer hides what the base has there");
+}
+
+pub fn what_was_removed_is_not_listed(world: &World) {
+    let place = Place::new(world);
+    let union = place.union(&[&["traced/d/e/f", "traced/d/g", "traced/kept"], &["-traced/d/e", "-traced/d/g"]]);
+    // Nothing beneath has the directory, so overlayfs shows of it what is there.
+    let tracing = Tracing::start_over(union, &[]).unwrap();
+    let output = place.over(&tracing, "ls -A traced traced/d; rm -r traced/d", false);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "traced:\nd\nkept\n\ntraced/d:\n", "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+    tracing.finish().unwrap();
 }

@@ -36,6 +36,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("trace_busybox", commands::busybox),
     ("trace_attributes", commands::attributes),
     ("trace_hiding_the_base", commands::hiding_the_base),
+    ("trace_what_was_removed_is_not_listed", commands::what_was_removed_is_not_listed),
     ("trace_edits_miss_or_hit", edits::edits_miss_or_hit),
     ("trace_commands_run_again_or_stay_cached", table::commands_run_again_or_stay_cached),
     ("trace_the_docs_show_the_table", table::docs::the_docs_show_the_table),
