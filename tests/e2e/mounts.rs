@@ -107,14 +107,6 @@ fn holder(world: &World, step: &str) -> Project {
     )])
 }
 
-/// Where the first copy of the only cache is.
-fn cache(world: &World) -> PathBuf {
-    let caches: Vec<_> =
-        std::fs::read_dir(world.root().join("mounts")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(caches.len(), 1);
-    caches[0].join("0/data")
-}
-
 #[test]
 fn a_locked_cache_is_for_one_process_at_a_time() {
     let world = World::new();
@@ -123,11 +115,11 @@ fn a_locked_cache_is_for_one_process_at_a_time() {
     first.wait_for(" one-2");
     let mut second = world.build(&two).start();
     second.wait_for("waiting for the cache mount `/locked`");
-    assert!(!cache(&world).join("two").exists());
-    std::fs::write(cache(&world).join("go"), "").unwrap();
+    assert!(!world.cache_mount().join("two").exists());
+    std::fs::write(world.cache_mount().join("go"), "").unwrap();
     assert!(first.finish().status.success());
     assert!(second.finish().status.success());
-    assert!(cache(&world).join("two").exists());
+    assert!(world.cache_mount().join("two").exists());
 }
 
 #[test]
@@ -146,7 +138,7 @@ fn a_killed_process_lets_go_of_its_cache() {
     first.signal(Signal::KILL);
     first.finish();
     second.wait_for(" two-2");
-    std::fs::write(cache(&world).join("go"), "").unwrap();
+    std::fs::write(world.cache_mount().join("go"), "").unwrap();
     assert!(second.finish().status.success());
 }
 

@@ -41,8 +41,7 @@ fn a_terminal_sees_a_live_display() {
     // The step goes on once its unfinished line is to be seen.
     let (status, shown) = on_a_terminal(world.build(&project), |shown| {
         if shown.contains(" => => busy with it") {
-            let cache = std::fs::read_dir(world.root().join("mounts")).unwrap().next().unwrap().unwrap();
-            std::fs::write(cache.path().join("0/data/go"), "").unwrap();
+            std::fs::write(world.cache_mount().join("go"), "").unwrap();
         }
     });
     assert_eq!(status.code(), Some(1));

@@ -62,13 +62,15 @@ fn a_running_build_keeps_what_it_uses() {
     world.build(&project).succeeds();
     world.kiln(["rmi"]).args(image_ids(&world)).succeeds();
     let waiting = format!(
-        "{TEXT}RUN --network=none echo waiting; sleep 4; echo went on | tee /last\n\
+        "{TEXT}RUN --network=none --mount=type=cache,target=/c \
+         echo waiting-$((1+1)); while [ ! -e /c/go ]; do sleep 0.02; done; echo went on | tee /last\n\
          RUN --network=none cat /made /again /last\n"
     );
     project.write("Dockerfile", &waiting);
     let mut running = world.build(&project).start();
-    running.wait_for("waiting");
+    running.wait_for(" waiting-2");
     world.kiln(["prune", "-f", "--all"]).succeeds();
+    std::fs::write(world.cache_mount().join("go"), "").unwrap();
     let outcome = running.finish();
     assert!(outcome.status.success(), "{outcome}");
     outcome.says("went on");
@@ -92,6 +94,26 @@ fn filters_choose_what_is_shown_and_removed() {
     assert!(shown(&["--filter", "shared"]).iter().all(|row| row["images"].as_array().unwrap().len() == 1));
     assert!(shown(&["--filter", "private", "--filter", "type!=layer"]).len() < shown(&["--filter", "private"]).len());
     world.kiln(["du", "--filter", "weather=fine"]).fails_with(2).says("no filter `weather=fine`");
+    // Each layer lies on those that its steps and images have below it.
+    let needed = shown(&["--filter", "description~=echo x > /c/x$"]);
+    let is_it = |row: &&serde_json::Value| row["description"].as_str().is_some_and(|step| step.ends_with("> /c/x"));
+    let made = needed.iter().find(is_it).unwrap();
+    let parent = made["parents"][0].as_str().unwrap();
+    let above = shown(&["--filter", &format!("parents={parent},immutable")]);
+    assert!(above.contains(made) && needed.iter().any(|row| row["id"] == parent), "{needed:?}");
+    let whole = world.kiln(["du", "-v", "--filter", "id=sha256:", "--filter", &format!("parents={parent}")]).succeeds();
+    whole.says_on_stdout(&format!("ID:           {}\nParents:      {parent}\n", made["id"].as_str().unwrap()));
+    whole.says_on_stdout("\nShared:       true\n").says_on_stdout("\nTotal:         ");
+    let format = "table {{.Type}}\\t{{.Parents}}\\t{{.Reclaimable}}\\t{{.Description}}";
+    let table = world.kiln(["du", "--filter", "type=exec.cachemount", "--format", format]).succeeds();
+    assert_eq!(
+        table.stdout_text(),
+        "TYPE         PARENTS   RECLAIMABLE   DESCRIPTION\ncachemount   []        true          /of-tests\n"
+    );
+    let line = world.kiln(["du", "--filter", "type=cachemount", "--format=json"]).succeeds().stdout_text();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["Mutable"], &line["Type"]), (&true.into(), &"cachemount".into()));
+    world.kiln(["du", "-v", "--format=json"]).fails_with(2);
     // The bounds are about the cache and not about the image.
     let prune = |args: &[&str]| world.kiln(["prune", "-f", "--all"].iter().chain(args)).succeeds().stdout_text();
     for args in [["--max-used-space", "1GB"], ["--keep-storage", "1GB"], ["--min-free-space", "1"], ["--until", "1h"]] {

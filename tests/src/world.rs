@@ -156,6 +156,14 @@ impl World {
         }
     }
 
+    /// Where the files of the first copy of the only cache mount are: how a test tells a step that runs to go on.
+    pub fn cache_mount(&self) -> PathBuf {
+        let mounts = std::fs::read_dir(self.root().join("mounts")).unwrap();
+        let caches: Vec<_> = mounts.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(caches.len(), 1);
+        caches[0].join("0/data")
+    }
+
     /// What the store holds, as far as a failed build must not change it: every path but the database's own
     /// files, the stat caches of contexts and the history of builds, and the images by name.
     pub fn store_listing(&self) -> Vec<String> {
