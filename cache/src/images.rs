@@ -90,8 +90,13 @@ impl ImageRecord {
 
     /// The layers of all its platforms; some more than once.
     pub(crate) fn all_layers(&self) -> impl Iterator<Item = &Layer> {
-        let others = self.index.iter().flat_map(|index| &index.images).flat_map(|image| &image.layers);
-        self.layers.iter().chain(others)
+        self.chains().flatten()
+    }
+
+    /// The same, those of each platform by themselves, the lowest first.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &[Layer]> {
+        let others = self.index.iter().flat_map(|index| &index.images).map(|image| &image.layers[..]);
+        [&self.layers[..]].into_iter().chain(others)
     }
 
     /// Its configs, without which it is none.

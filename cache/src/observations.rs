@@ -22,8 +22,13 @@ const MOST_OBSERVATIONS: u32 = 16;
 impl RecordedChange {
     /// The layers in the changes of a row; none where they cannot be understood.
     pub(crate) fn layers_in(changes: &str) -> Vec<Layer> {
+        Self::chains_in(changes).into_iter().flatten().collect()
+    }
+
+    /// The same, those of each change by themselves.
+    pub(crate) fn chains_in(changes: &str) -> Vec<Vec<Layer>> {
         let changes: Vec<Self> = serde_json::from_str(changes).unwrap_or_default();
-        changes.into_iter().flat_map(|change| change.layers).map(Layer::from).collect()
+        changes.into_iter().map(|change| change.layers.into_iter().map(Layer::from).collect()).collect()
     }
 }
 

@@ -65,12 +65,17 @@ impl From<&Output> for RecordedOutput {
 impl RecordedOutput {
     /// The layers in the outputs of a row; none where they cannot be understood.
     pub(crate) fn layers_in(outputs: &str) -> Vec<Layer> {
+        Self::chains_in(outputs).into_iter().flatten().collect()
+    }
+
+    /// The same, those of each output by themselves.
+    pub(crate) fn chains_in(outputs: &str) -> Vec<Vec<Layer>> {
         let outputs: Vec<Self> = serde_json::from_str(outputs).unwrap_or_default();
-        let layers = outputs.into_iter().filter_map(|output| match output {
-            Self::Layers(layers) => Some(layers),
+        let chains = outputs.into_iter().filter_map(|output| match output {
+            Self::Layers(layers) => Some(layers.into_iter().map(Layer::from).collect()),
             Self::Local(_) => None,
         });
-        layers.flatten().map(Layer::from).collect()
+        chains.collect()
     }
 }
 

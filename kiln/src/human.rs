@@ -1,7 +1,9 @@
 //! Sizes, times and tables as Docker prints them.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use kiln_image::spec;
 
 /// A size in decimal units with three significant digits, such as `4.25MB` (docker/go-units `HumanSize`).
 pub(crate) fn size(bytes: u64) -> String {
@@ -39,6 +41,14 @@ pub(crate) fn duration(seconds: u64) -> String {
         (_, _, hours) if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
         (_, _, hours) => format!("{} years", hours / 24 / 365),
     }
+}
+
+/// A moment as docker prints it, such as `2026-01-31 12:00:05 +0000 UTC`.
+pub(crate) fn moment(time: SystemTime) -> String {
+    let text = spec::format_time(time);
+    let (day, rest) = text.split_once('T').unwrap_or((&text, ""));
+    let seconds = rest.split(['.', 'Z']).next().unwrap_or_default();
+    format!("{day} {seconds} +0000 UTC")
 }
 
 /// How long something took, such as `0.1s` or `2m  5s` (buildx).

@@ -20,7 +20,7 @@ pub struct Usage {
     pub kind: UsageKind,
     /// A digest, or the name of a folder or file below the store's own.
     pub id: String,
-    /// What it is called besides: the id of a cache mount.
+    /// What it is called besides: the id of a cache mount, the first known step that made a layer.
     pub description: String,
     /// What it takes of the disk, in bytes.
     pub size: u64,
@@ -30,6 +30,8 @@ pub struct Usage {
     pub used: Option<SystemTime>,
     /// Who needs it.
     pub held: Vec<Held>,
+    /// Of a layer: those right below it, in images and in what steps came to. It does not need them.
+    pub parents: Vec<Digest>,
     /// Whether it belongs to an image that was fetched, and not to what was built here.
     pub is_fetched: bool,
 }
@@ -67,6 +69,20 @@ pub enum Held {
 }
 
 impl UsageKind {
+    /// What filters can be about.
+    pub(super) const FILTERED: [Self; 5] = [Self::Layer, Self::Blob, Self::CacheMount, Self::Context, Self::Git];
+
+    /// What BuildKit calls its kind of it.
+    pub(super) fn buildkit_name(self) -> Option<&'static str> {
+        match self {
+            Self::Layer => Some("regular"),
+            Self::CacheMount => Some("exec.cachemount"),
+            Self::Context => Some("source.local"),
+            Self::Git => Some("source.git.checkout"),
+            Self::Blob | Self::History | Self::Temporary | Self::Database => None,
+        }
+    }
+
     /// The word for it, for `--filter type=`.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,8 +100,30 @@ impl UsageKind {
 
 impl Usage {
     pub(super) fn of_files(kind: UsageKind, id: String, size: u64) -> Self {
-        let description = String::new();
-        Self { kind, id, description, size, created: None, used: None, held: Vec::new(), is_fetched: false }
+        Self {
+            kind,
+            id,
+            size,
+            description: String::new(),
+            created: None,
+            used: None,
+            held: Vec::new(),
+            parents: Vec::new(),
+            is_fetched: false,
+        }
+    }
+
+    /// Whether it may come to have another content.
+    pub fn is_mutable(&self) -> bool {
+        !matches!(self.kind, UsageKind::Layer | UsageKind::Blob)
+    }
+
+    /// The names of the steps that need it.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().filter_map(|held| match held {
+            Held::Step(name) => Some(name.as_str()),
+            Held::Image(_) | Held::Build => None,
+        })
     }
 
     /// Whether an image needs it.
@@ -110,11 +148,14 @@ impl Usage {
     }
 }
 
-/// Who holds which layers and blobs.
+/// Who holds which layers and blobs, and which layers lie right below which.
 #[derive(Default)]
 struct Holders {
     layers: HashMap<Digest, Vec<Held>>,
     blobs: HashMap<Digest, Vec<Held>>,
+    parents: HashMap<Digest, BTreeSet<Digest>>,
+    /// The steps that made layers.
+    makers: HashMap<Digest, String>,
 }
 
 /// A row of `layers` or `blobs`.
@@ -189,7 +230,9 @@ impl Store {
         let measured: HashMap<Digest, u64> = unknown.into_iter().zip(sizes).collect();
         let usage = |row: Row| {
             let size = row.disk.or_else(|| measured.get(&row.digest).copied()).unwrap_or_default();
-            self.row_usage(UsageKind::Layer, row, size, &holders.layers)
+            let parents = holders.parents.get(&row.digest).into_iter().flatten().copied().collect();
+            let description = holders.makers.get(&row.digest).cloned().unwrap_or_default();
+            Usage { parents, description, ..self.row_usage(UsageKind::Layer, row, size, &holders.layers) }
         };
         Ok(rows.into_iter().map(usage).collect())
     }
@@ -208,10 +251,9 @@ impl Store {
             true => vec![Held::Build],
             false => holders.get(&row.digest).cloned().unwrap_or_default(),
         };
-        let id = row.digest.to_string();
         let used = Some(row.used.unwrap_or(row.saved));
-        let description = String::new();
-        Usage { kind, id, description, size, created: Some(row.saved), used, held, is_fetched: row.is_fetched }
+        let usage = Usage::of_files(kind, row.digest.to_string(), size);
+        Usage { created: Some(row.saved), used, held, is_fetched: row.is_fetched, ..usage }
     }
 
     fn rows(&self, query: &str) -> Result<Vec<Row>, StoreError> {
@@ -258,12 +300,19 @@ impl Store {
                     holders.push(held.clone());
                 }
             }
+            for chain in image.chains() {
+                holders.note_parents(chain);
+            }
             for layer in image.all_layers() {
                 layers.entry(layer.diff_id).or_default().insert(held.clone());
             }
         }
-        for (name, held) in self.remembered()? {
-            for layer in held {
+        for (name, chain) in self.remembered()? {
+            holders.note_parents(&chain);
+            if let Some(top) = chain.last() {
+                holders.makers.entry(top.diff_id).or_insert_with(|| name.clone());
+            }
+            for layer in chain {
                 layers.entry(layer.diff_id).or_default().insert(Held::Step(name.clone()));
             }
         }
@@ -286,8 +335,9 @@ impl Store {
         Ok(holders)
     }
 
-    /// The names of the steps that are remembered, with the layers that they made or would be found by.
-    pub(super) fn remembered(&self) -> Result<Vec<(String, Vec<Layer>)>, StoreError> {
+    /// The names of the steps that are remembered, with the layers that they made or would be found by: each output by
+    /// itself, the lowest layer first.
+    fn remembered(&self) -> Result<Vec<(String, Vec<Layer>)>, StoreError> {
         let texts = |query: &str| {
             self.inner().database.read(|connection| {
                 let mut query = connection.prepare(query)?;
@@ -297,10 +347,10 @@ impl Store {
         };
         let mut all = Vec::new();
         for (name, outputs) in texts("SELECT name, outputs FROM records")? {
-            all.push((name, RecordedOutput::layers_in(&outputs)));
+            all.extend(RecordedOutput::chains_in(&outputs).into_iter().map(|chain| (name.clone(), chain)));
         }
         for (name, changes) in texts("SELECT name, changes FROM observations")? {
-            all.push((name, RecordedChange::layers_in(&changes)));
+            all.extend(RecordedChange::chains_in(&changes).into_iter().map(|chain| (name.clone(), chain)));
         }
         Ok(all)
     }
@@ -312,6 +362,14 @@ impl Store {
             let rows = query.query_map([], |row| Ok((database::digest(row, 0)?, database::digest(row, 1)?)))?;
             rows.collect()
         })
+    }
+}
+
+impl Holders {
+    fn note_parents(&mut self, chain: &[Layer]) {
+        for (below, above) in chain.iter().zip(chain.iter().skip(1)) {
+            self.parents.entry(above.diff_id).or_default().insert(below.diff_id);
+        }
     }
 }
 

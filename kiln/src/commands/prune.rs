@@ -31,8 +31,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION")]
     until: Option<String>,
 
-    /// Only what this says: `until=24h`, `type=layer|blob|cachemount|context|git`, `id=ID`, `description=STEP`, `shared`,
-    /// `private`, `mutable`, `immutable`, `inuse`, and with `!=` what it does not say; may be repeated
+    /// Only what this says: `until=24h`, `type=layer|blob|cachemount|context|git`, `id=ID`, `parents=ID`,
+    /// `description=STEP`, `shared`, `private`, `mutable`, `immutable`, `inuse`, with `!=` what it does not say, and with
+    /// `~=` what a regular expression is found in; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use kiln_cache::Store;
-use kiln_image::{Reference, inspect, spec};
+use kiln_image::{Reference, inspect};
 
 use super::{Listed, id};
 use crate::error::CliError;
@@ -70,13 +70,13 @@ pub(super) fn show(
 }
 
 fn fields(image: &Listed, size: u64, whole: bool, now: SystemTime) -> Value {
-    let Listed { name, record, config, .. } = image;
+    let Listed { name, record, config, created } = image;
     let [repository, tag] = names(name.as_ref());
     let digest = digest_of(record).filter(|_| name.is_some());
     let size = human::size(size);
     Value::fields([
         ("Containers", UNKNOWN.to_owned()),
-        ("CreatedAt", created_at(config.created.as_deref())),
+        ("CreatedAt", created.map_or_else(|| UNKNOWN.to_owned(), human::moment)),
         ("CreatedSince", age(config.created.as_deref(), now)),
         ("Digest", digest.map_or_else(|| NONE.to_owned(), |digest| digest.to_string())),
         ("ID", id(record, whole)),
@@ -87,18 +87,6 @@ fn fields(image: &Listed, size: u64, whole: bool, now: SystemTime) -> Value {
         ("UniqueSize", UNKNOWN.to_owned()),
         ("VirtualSize", size),
     ])
-}
-
-/// A time as Go prints it.
-fn created_at(created: Option<&str>) -> String {
-    let time = created.and_then(spec::parse_time).map(spec::format_time);
-    match time.as_deref().and_then(|time| time.split_once('T')) {
-        Some((day, time)) => {
-            let seconds = time.split(['.', 'Z']).next().unwrap_or_default();
-            format!("{day} {seconds} +0000 UTC")
-        }
-        None => UNKNOWN.to_owned(),
-    }
 }
 
 fn names(name: Option<&Reference>) -> [String; 2] {
