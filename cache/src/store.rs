@@ -160,6 +160,7 @@ fn lay_out(root: &Path) -> Result<(), StoreError> {
         let path = root.join(folder);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(StoreError::io("create", &path))?;
     }
+    sys::spread_out(&root.join("tmp"));
     let gc = root.join("gc");
     File::create(&gc).map_err(StoreError::io("create", &gc))?;
     let session = Session::begin(&root.join("tmp"))?;

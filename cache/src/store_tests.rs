@@ -479,6 +479,17 @@ fn rand_byte() -> u8 {
     (STATE.get() >> 24) as u8
 }
 
+/// See [`sys::spread_out`].
+#[test]
+fn sessions_lie_apart_where_ext4_gives_out_inodes() {
+    const EXT4: i64 = 0xef53;
+    let (_root, store) = store();
+    let tmp = std::fs::File::open(store.root().join("tmp")).unwrap();
+    if rustix::fs::fstatfs(&tmp).unwrap().f_type == EXT4 {
+        assert!(rustix::fs::ioctl_getflags(&tmp).unwrap().contains(rustix::fs::IFlags::TOPDIR));
+    }
+}
+
 #[test]
 fn a_killed_process_leaves_what_the_next_sweeps() {
     let (_folder, folder) = folder();

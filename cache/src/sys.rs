@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{IFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Maps a whole file for reading.
@@ -37,6 +37,19 @@ pub(crate) fn open_below(directory: impl AsFd, path: &[u8], flags: OFlags, mode:
 /// Opens a directory that was named by the store itself.
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Has a file system, where it knows of such a thing, lay what is made in one directory of this one apart from what is
+/// made in another. Without a journal, ext4 looks at each inode that was removed near by in the last minutes before it
+/// gives out a new one: 20,000 files that take 0.3 s take 15 s where as many were removed.
+pub(crate) fn spread_out(directory: &Path) {
+    let spread = || {
+        let directory = open_directory(directory)?;
+        let flags = rustix::fs::ioctl_getflags(&directory)?;
+        Ok::<_, io::Error>(rustix::fs::ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
+    };
+    // It is only slower without.
+    let _ = spread();
 }
 
 /// A path to an entry of an open directory for calls that take no descriptor.

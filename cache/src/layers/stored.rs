@@ -100,36 +100,13 @@ impl StoredLayer {
         pass_on: impl FnMut(Block) -> io::Result<Block>,
     ) -> Result<(), StoreError> {
         let mut blocks = Blocks::new(pass_on);
+        let reader = self.reader()?;
         for entry in self.index().entries() {
             let head = Head::from(&entry);
-            self.write_entry(&Head { mtime: head.mtime.min(latest), ..head }, &entry, &mut blocks)?;
+            reader.write_entry(&Head { mtime: head.mtime.min(latest), ..head }, &entry, &mut blocks)?;
         }
         let ended = blocks.put(&end()).and_then(|()| blocks.finish());
         ended.map_err(StoreError::io("write the archive of", &self.0.files))
-    }
-
-    /// Writes one entry of an archive, under the head given.
-    pub(crate) fn write_entry<F: FnMut(Block) -> io::Result<Block>>(
-        &self,
-        head: &Head<'_>,
-        entry: &Entry<'_>,
-        blocks: &mut Blocks<F>,
-    ) -> Result<(), StoreError> {
-        let io = || StoreError::io("write the archive of", &self.0.files);
-        let mut bytes = Vec::with_capacity(2048);
-        put_entry(head, &mut bytes);
-        blocks.put(&bytes).map_err(io())?;
-        if head.kind != EntryKind::File || entry.size == 0 {
-            return Ok(());
-        }
-        let count = blocks.put_from(self.open(entry)?, entry.size, |_| {}).map_err(io())?;
-        if count != entry.size {
-            let path = self.0.files.join(std::ffi::OsStr::from_bytes(entry.path));
-            return Err(StoreError::ChangedFile { path, reason: "its size is not that of the index" });
-        }
-        bytes.clear();
-        put_padding(entry.size, &mut bytes);
-        blocks.put(&bytes).map_err(io())
     }
 }
 
@@ -161,6 +138,30 @@ impl LayerReader {
             return Err(changed("its size is not that of the index"));
         }
         Ok(file)
+    }
+
+    /// Writes one entry of an archive, under the head given.
+    pub(crate) fn write_entry<F: FnMut(Block) -> io::Result<Block>>(
+        &self,
+        head: &Head<'_>,
+        entry: &Entry<'_>,
+        blocks: &mut Blocks<F>,
+    ) -> Result<(), StoreError> {
+        let io = || StoreError::io("write the archive of", &self.layer.0.files);
+        let mut bytes = Vec::with_capacity(2048);
+        put_entry(head, &mut bytes);
+        blocks.put(&bytes).map_err(io())?;
+        if head.kind != EntryKind::File || entry.size == 0 {
+            return Ok(());
+        }
+        let count = blocks.put_from(self.open(entry)?, entry.size, |_| {}).map_err(io())?;
+        if count != entry.size {
+            let path = self.layer.0.files.join(std::ffi::OsStr::from_bytes(entry.path));
+            return Err(StoreError::ChangedFile { path, reason: "its size is not that of the index" });
+        }
+        bytes.clear();
+        put_padding(entry.size, &mut bytes);
+        blocks.put(&bytes).map_err(io())
     }
 }
 

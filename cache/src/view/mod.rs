@@ -328,7 +328,7 @@ impl View {
             EntryKind::HardLink => head.target = &target,
             _ => {}
         }
-        found.layer.write_entry(&head, &found.entry, blocks)
+        found.layer.reader()?.write_entry(&head, &found.entry, blocks)
     }
 
     fn all_layers(&self) -> Vec<usize> {
