@@ -69,7 +69,7 @@ DEPS_DEMO := mmdebstrap busybox-static uidmap
 DEPS_BENCH := $(DEPS_DEMO) buildah skopeo docker-registry npm=npm
 # Commands that are observed: executor/tests/sandbox/trace/table. Node.js has its npm with it where it is not Debian's.
 DEPS_COMMANDS := make patch rsync cpio zip unzip sqlite3 cmake ninja-build python3-pip python3-setuptools npm=npm
-DEPS_TEST := $(DEPS_BENCH) git passt slirp4netns iproute2 podman crun umoci dockerd=docker.io qemu-user-static bzip2 xz-utils attr procps util-linux python3 openssh-client $(DEPS_COMMANDS)
+DEPS_TEST := $(DEPS_BENCH) git passt slirp4netns iproute2 podman crun umoci dockerd=docker.io ctr=containerd runc=runc qemu-user-static bzip2 xz-utils attr procps util-linux python3 openssh-client $(DEPS_COMMANDS)
 
 deps: ## Install what the tests need
 	@scripts/install-packages $(DEPS_TEST)

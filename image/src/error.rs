@@ -53,6 +53,14 @@ pub enum ImageError {
         /// Why not, in the words of the network stack.
         reason: String,
     },
+    /// A container engine could not be talked to, or refused what it was given.
+    #[error("the container engine at `{daemon}` failed: {reason}")]
+    Daemon {
+        /// Where it listens.
+        daemon: String,
+        /// What it said, or why it said nothing.
+        reason: String,
+    },
     /// A registry stopped in the middle.
     #[error("registry `{registry}` stopped sending {what} after {received} of {expected} bytes")]
     Truncated {

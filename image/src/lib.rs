@@ -15,6 +15,7 @@ mod bucket;
 mod choose;
 pub mod configuration;
 mod credentials;
+pub mod daemon;
 mod documents;
 mod error;
 pub mod export;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use kiln_cache::history::HistoryLimits;
 use kiln_image::Configuration;
 
+use crate::engine::Surroundings;
 use crate::error::{self, CliError};
 
 /// Where kiln keeps its store when root runs it.
@@ -30,8 +31,8 @@ pub(crate) struct Environment {
     pub(crate) colour: bool,
     /// Whether stderr is a terminal that can be drawn on.
     pub(crate) live: bool,
-    /// Whether the user says which of Docker's daemons counts.
-    pub(crate) has_docker_host: bool,
+    /// What says which container engine images are loaded into.
+    pub(crate) engines: Surroundings,
     /// What fetching from web servers and git repositories goes by: proxies, certificates, keys.
     pub(crate) remote: Vec<(OsString, OsString)>,
 }
@@ -99,7 +100,7 @@ impl Environment {
             credentials: credentials(home.as_deref(), &path),
             colour: !refused && (live || forced),
             live,
-            has_docker_host: ["DOCKER_HOST", "DOCKER_CONTEXT"].iter().any(|name| path(name).is_some()),
+            engines: Surroundings::new(is_root, variable),
             remote: remote(home.as_deref().filter(|_| !is_root), variable),
         })
     }

@@ -262,7 +262,7 @@ pub(crate) fn host(url: &Url) -> String {
 }
 
 /// The innermost cause of an error of the network stack, which is the one that means something to people.
-pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -12,10 +12,10 @@ use crate::ImageError;
 
 /// Counts bytes as they pass, so that somebody else sees whether they still do. Clones are the same meter.
 #[derive(Clone, Default)]
-pub(super) struct Meter(Arc<AtomicU64>);
+pub(crate) struct Meter(Arc<AtomicU64>);
 
 /// What passes through a meter.
-pub(super) struct Measured<R> {
+pub(crate) struct Measured<R> {
     inner: R,
     meter: Meter,
 }
@@ -41,7 +41,7 @@ impl<R: Read> Read for Measured<R> {
 /// Does some work on another thread and waits for it, or for the request to stop, whichever comes first; `None`
 /// where nothing passed the meter for as long as `silence` says, given how much had passed before. Work that is not waited for any more ends by its own
 /// time limits.
-pub(super) fn attended<T: Send + 'static>(
+pub(crate) fn attended<T: Send + 'static>(
     cancel: &Cancel,
     meter: &Meter,
     silence: impl Fn(u64) -> Duration,

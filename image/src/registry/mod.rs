@@ -29,10 +29,12 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 pub(crate) use body::{BlobReader, Failure};
 pub(crate) use endpoint::is_loopback;
-pub(crate) use http::{Http, Request, Response};
+pub(crate) use http::{Http, Request, Response, reason};
+pub(crate) use interruptible::{Meter, attended};
 pub(crate) use outgoing::{Body, Content, Part};
 pub use patience::Patience;
 pub(crate) use patience::http_date;
+pub(crate) use tls::{configure as configure_tls, provide as provide_tls};
 pub(crate) use upload::{Presence, Upload};
 
 use crate::credentials::Credential;

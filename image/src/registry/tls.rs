@@ -12,6 +12,12 @@ use crate::configuration::{KeyPair, RegistrySettings};
 
 const USER_AGENT: &str = concat!("kiln/", env!("CARGO_PKG_VERSION"));
 
+/// Says how cryptography is done.
+pub(crate) fn provide() {
+    // The provider of a process can be set only once; that somebody did already is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Makes a client for plain HTTP or for TLS. It follows no redirects: see [`super::http`].
 pub(super) fn client(
     host: &str,
@@ -20,8 +26,7 @@ pub(super) fn client(
     patience: &Patience,
 ) -> Result<Client, ImageError> {
     let error = |reason: String| ImageError::RegistrySettings { registry: host.to_owned(), reason };
-    // The provider of a process can be set only once; that somebody did already is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    provide();
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
@@ -40,7 +45,8 @@ pub(super) fn client(
     builder.build().map_err(|cause| error(super::http::reason(&cause)))
 }
 
-fn configure(mut builder: ClientBuilder, settings: &RegistrySettings) -> Result<ClientBuilder, String> {
+/// Makes a client trust and show what settings say.
+pub(crate) fn configure(mut builder: ClientBuilder, settings: &RegistrySettings) -> Result<ClientBuilder, String> {
     let mut authorities = Vec::new();
     for path in &settings.ca {
         let found = Certificate::from_pem_bundle(&read(path)?).unwrap_or_default();

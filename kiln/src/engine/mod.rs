@@ -1,199 +1,172 @@
-//! The container engine of this machine that images are loaded into: Docker's daemon, podman or nerdctl.
+//! The container engine of this machine that images are loaded into.
 //!
-//! Their own commands do it, so that contexts, `DOCKER_HOST`, ssh and certificates mean what the user made them mean.
-//! [`docker`] finds out which layers need not be sent. Nothing here runs before an output asks for it.
+//! Docker's daemon is spoken to in its API ([`docker`] finds it), podman, nerdctl and containerd through programs
+//! ([`program`]). Nothing here runs before an output asks for it.
 
 mod docker;
+mod program;
+mod surroundings;
+mod tunnel;
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
 
-use kiln_solver::Digest;
+use kiln_image::daemon::Daemon;
+use kiln_image::export::Package;
+use kiln_solver::{Cancel, Digest};
 
-use crate::error::{self, CliError};
+use crate::error::CliError;
+use crate::local::image_error;
+use program::{Loading, Program};
+pub(crate) use surroundings::Surroundings;
+use tunnel::Tunnel;
+
+/// Those that there are, in the order in which they are looked for.
+const NAMES: [&str; 4] = ["docker", "podman", "nerdctl", "containerd"];
 
 /// An engine that is there.
 pub(crate) struct Engine {
     kind: Kind,
-    /// Docker's context, where one was named.
-    context: Option<String>,
-    /// A command that waits for an archive already: as an ordinary user podman has to begin before kiln enters its own
-    /// user namespace.
-    waiting: RefCell<Option<Loading>>,
 }
 
-/// Whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How it is spoken to.
 enum Kind {
-    /// Docker's daemon, of this version.
-    Docker(String),
-    Podman,
-    Nerdctl,
+    Docker {
+        daemon: Box<Daemon>,
+        /// What its address leads through.
+        _tunnel: Option<Tunnel>,
+    },
+    Program {
+        program: Program,
+        /// One that waits for an archive already: as an ordinary user podman has to begin before kiln enters its own
+        /// user namespace.
+        waiting: RefCell<Option<Loading>>,
+    },
 }
 
-/// What kiln needs to know to find one.
-pub(crate) struct Surroundings {
-    /// Where programs are looked for.
-    pub(crate) path: OsString,
-    /// Whether the user said which daemon it is to be, with `DOCKER_HOST` or `DOCKER_CONTEXT`.
-    pub(crate) has_docker_host: bool,
-    /// Whether kiln is root outside of any namespace of its own.
-    pub(crate) is_root: bool,
-}
-
-/// A command that takes an archive on its standard input.
-struct Loading {
-    program: &'static str,
-    child: Child,
+/// What came of loading an image.
+pub(crate) struct Loaded {
+    /// What the engine said about it, in lines.
+    pub(crate) said: String,
+    /// How many of its layers did not have to be sent.
+    pub(crate) known_layers: usize,
 }
 
 impl Engine {
-    /// Finds Docker's daemon, or else podman, or else nerdctl.
+    /// Finds the one that was asked for, or else the first that there is: Docker, podman, nerdctl, containerd. A
+    /// context is one of Docker's.
     ///
     /// # Errors
     /// When there is none, or the one that was asked for does not answer.
     pub(crate) fn find(context: Option<&str>, surroundings: &Surroundings) -> Result<Self, CliError> {
-        let is_there = |program: &str| is_program(program, &surroundings.path);
-        let engine = |kind| Self { kind, context: context.map(str::to_owned), waiting: RefCell::default() };
-        let is_asked_for = context.is_some() || surroundings.has_docker_host;
-        let docker = match is_there("docker") {
-            true => docker::version(context),
-            false => Err("`docker` is not installed".to_owned()),
+        let asked = match &surroundings.engine {
+            _ if context.is_some() => Some("docker"),
+            Some(name) => Some(known(name)?),
+            None if surroundings.is_docker_chosen() => Some("docker"),
+            None => None,
         };
-        match docker {
-            Ok(Some(version)) => return Ok(engine(Kind::Docker(version))),
-            // The command of that name is podman's own.
-            Ok(None) => {}
-            Err(why) if is_asked_for => {
-                return Err(CliError::environment(format!("cannot load the image into Docker: {why}")));
-            }
-            Err(_) if is_there("podman") => {}
-            Err(_) if is_there("nerdctl") => return Ok(engine(Kind::Nerdctl)),
-            Err(why) => {
-                return Err(CliError::environment(format!(
-                    "there is no container engine to load the image into: {why}"
-                ))
-                .hint("start Docker, or install podman")
-                .hint("`--output type=docker,dest=FILE` writes an archive"));
+        if let Some(name) = asked {
+            let failed = |why| CliError::environment(format!("cannot load the image into {name}: {why}"));
+            return Self::open(name, context, surroundings).map_err(failed);
+        }
+        let mut reasons = Vec::new();
+        for name in NAMES {
+            match Self::open(name, context, surroundings) {
+                Ok(engine) => return Ok(engine),
+                Err(why) => reasons.push(format!("{name}: {why}")),
             }
         }
-        let engine = engine(Kind::Podman);
-        if !surroundings.is_root {
-            engine.waiting.replace(Some(engine.begin()?));
+        let message = format!("there is no container engine to load the image into ({})", reasons.join("; "));
+        Err(CliError::environment(message)
+            .hint("start Docker or containerd, or install podman")
+            .hint("`--output type=docker,dest=FILE` writes an archive"))
+    }
+
+    /// The engine of this name, or why it cannot be used.
+    fn open(name: &str, context: Option<&str>, surroundings: &Surroundings) -> Result<Self, String> {
+        if name == "docker" {
+            let (daemon, tunnel) = docker::connect(context, surroundings)?;
+            return Ok(Self { kind: Kind::Docker { daemon: Box::new(daemon), _tunnel: tunnel } });
         }
-        Ok(engine)
+        let program = Program::find(name, surroundings)?;
+        let begins_early = program == Program::Podman && !surroundings.is_root;
+        let waiting = begins_early.then(|| program.begin(&[])).transpose().map_err(|error| error.message)?;
+        Ok(Self { kind: Kind::Program { program, waiting: RefCell::new(waiting) } })
     }
 
     /// What it is, for people.
     pub(crate) fn name(&self) -> String {
         match &self.kind {
-            Kind::Docker(version) => format!("docker {version}"),
-            Kind::Podman => "podman".to_owned(),
-            Kind::Nerdctl => "nerdctl".to_owned(),
+            Kind::Docker { daemon, .. } => {
+                let name = if daemon.is_docker() { "docker" } else { "podman" };
+                format!("{name} {}", daemon.version())
+            }
+            Kind::Program { program, .. } => program.name().to_owned(),
         }
     }
 
-    /// How many of these layers, from the lowest on, it has and need not be sent.
-    pub(crate) fn known_layers(&self, diff_ids: &[Digest]) -> usize {
+    /// Whether it takes images for several platforms, and attestations.
+    pub(crate) fn takes_indexes(&self) -> bool {
         match &self.kind {
-            Kind::Docker(_) => docker::known_layers(self.context.as_deref(), diff_ids),
-            // They read all of an archive.
-            Kind::Podman | Kind::Nerdctl => 0,
+            Kind::Docker { daemon, .. } => daemon.takes_indexes(),
+            Kind::Program { program, .. } => *program != Program::Podman,
         }
     }
 
-    /// Has it take the archive that `write` writes; yields what it said.
+    /// Has it take in a package.
     ///
     /// # Errors
-    /// When it refuses the archive, or `write` fails for a reason of its own.
-    pub(crate) fn load(
-        &self,
-        write: impl FnOnce(&mut (dyn std::io::Write + Send)) -> Result<(), CliError>,
-    ) -> Result<String, CliError> {
-        let waiting = self.waiting.borrow_mut().take();
-        match waiting {
-            Some(loading) => loading.feed(write),
-            None => self.begin()?.feed(write),
-        }
-    }
-
-    fn begin(&self) -> Result<Loading, CliError> {
-        let (program, mut command) = match &self.kind {
-            Kind::Docker(_) => ("docker", docker::command(self.context.as_deref())),
-            Kind::Podman => ("podman", Command::new("podman")),
-            Kind::Nerdctl => ("nerdctl", Command::new("nerdctl")),
-        };
-        command.arg("load");
-        if program != "nerdctl" {
-            command.arg("--quiet");
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command
-            .spawn()
-            .map_err(|error| CliError::environment(format!("cannot run `{program}`: {}", error::plain_io(&error))))?;
-        Ok(Loading { program, child })
-    }
-}
-
-impl Loading {
-    fn feed(
-        mut self,
-        write: impl FnOnce(&mut (dyn std::io::Write + Send)) -> Result<(), CliError>,
-    ) -> Result<String, CliError> {
-        let (Some(mut input), Some(mut output), Some(mut errors)) =
-            (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take())
-        else {
-            return Err(CliError::bug("a pipe to a container engine is missing"));
-        };
-        let (written, said, complained) = std::thread::scope(|scope| {
-            let said = scope.spawn(move || {
-                let mut text = Vec::new();
-                // What cannot be read will not be missed.
-                let _ = output.read_to_end(&mut text);
-                text
-            });
-            let complained = scope.spawn(move || {
-                let mut text = Vec::new();
-                let _ = errors.read_to_end(&mut text);
-                text
-            });
-            let written = write(&mut input);
-            if written.is_err() {
-                // Half an archive is not to become an image.
-                let _ = self.child.kill();
-            }
-            drop(input);
-            (written, said.join().unwrap_or_default(), complained.join().unwrap_or_default())
-        });
-        let status = self.child.wait();
-        let complained = String::from_utf8_lossy(&complained).trim().to_owned();
-        let ended_well = status.is_ok_and(|status| status.success());
-        match written {
-            Ok(()) if ended_well => Ok(String::from_utf8_lossy(&said).trim().to_owned()),
-            Err(error) if complained.is_empty() => Err(error),
-            _ => {
-                let why = if complained.is_empty() { "it did not say why" } else { &complained };
-                Err(CliError::environment(format!("`{} load` failed: {why}", self.program)))
+    /// When it refuses, or a layer cannot be had.
+    pub(crate) fn load(&self, package: &Package, cancel: &Cancel) -> Result<Loaded, CliError> {
+        match &self.kind {
+            Kind::Docker { daemon, .. } => load_into_daemon(daemon, package, cancel),
+            Kind::Program { program, waiting } => {
+                let waiting = waiting.borrow_mut().take();
+                let loading = waiting.map_or_else(|| program.begin(&program.arguments(package)), Ok)?;
+                Ok(Loaded { said: loading.feed(package, cancel)?, known_layers: 0 })
             }
         }
     }
 }
 
-impl Drop for Loading {
-    fn drop(&mut self) {
-        // One that has ended is not there any more to be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Sends what the daemon lacks. Should a layer have gone meanwhile, all are sent.
+fn load_into_daemon(daemon: &Daemon, package: &Package, cancel: &Cancel) -> Result<Loaded, CliError> {
+    let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
+    let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id).collect();
+    let known_layers = daemon.known_layers(&diff_ids, cancel);
+    if known_layers > 0 {
+        match daemon.load(&package.clone().without_layers(known_layers), cancel) {
+            Ok(said) => return Ok(Loaded { said, known_layers }),
+            Err(error) if cancel.is_requested() => return Err(image_error(&error)),
+            Err(_) => {}
+        }
     }
+    let said = daemon.load(package, cancel).map_err(|error| image_error(&error))?;
+    Ok(Loaded { said, known_layers: 0 })
 }
 
-/// Whether there is a program of this name.
-fn is_program(name: &str, path: &OsStr) -> bool {
-    std::env::split_paths(path).any(|directory| {
-        let file = directory.join(name);
-        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
+fn known(name: &str) -> Result<&'static str, CliError> {
+    let found = NAMES.into_iter().find(|known| *known == name);
+    found.ok_or_else(|| CliError::user(format!("`KILN_ENGINE` is one of {}, not `{name}`", NAMES.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_engine_all_reasons_are_told() {
+        let nowhere = Surroundings { docker_socket: "/nowhere/docker.sock".into(), ..Surroundings::default() };
+        let message = |surroundings: &Surroundings| Engine::find(None, surroundings).err().unwrap().message;
+        let all = message(&nowhere);
+        for part in ["there is no container engine", "unix:///nowhere/docker.sock", "podman: `podman` is not installed"]
+        {
+            assert!(all.contains(part), "{all}");
+        }
+        let chosen = Surroundings { engine: Some("nerdctl".to_owned()), ..nowhere.clone() };
+        assert_eq!(message(&chosen), "cannot load the image into nerdctl: `nerdctl` is not installed");
+        let unknown = Surroundings { engine: Some("rkt".to_owned()), ..nowhere.clone() };
+        assert!(message(&unknown).contains("docker, podman, nerdctl, containerd, not `rkt`"));
+        let host = Surroundings { docker_host: Some("npipe:////./pipe/x".to_owned()), ..nowhere };
+        assert!(message(&host).starts_with("cannot load the image into docker: "));
+    }
 }

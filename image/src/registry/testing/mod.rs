@@ -236,8 +236,28 @@ fn read(stream: &mut dyn Stream, most: &dyn Fn(&str, &str) -> usize) -> Option<A
     while let Some((name, value)) = line()?.split_once(": ") {
         headers.insert(name.to_lowercase(), value.to_owned());
     }
+    if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+        return read_chunks(&mut reader).map(|body| Asked { method, target, headers, body });
+    }
     let length = headers.get("content-length").and_then(|length: &String| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length.min(most(&method, &target))];
     reader.read_exact(&mut body).ok()?;
     Some(Asked { method, target, headers, body })
+}
+
+/// A body that comes in chunks; `None` where it breaks off.
+fn read_chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        let length = usize::from_str_radix(line.trim(), 16).ok()?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(&mut body[start..]).ok()?;
+        reader.read_line(&mut line).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }

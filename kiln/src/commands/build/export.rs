@@ -218,32 +218,19 @@ impl Exporter<'_> {
         })
     }
 
-    /// Loads the image into the container engine, without the layers that it has. Should one have gone meanwhile, all
-    /// are sent.
+    /// Loads the image into the container engine.
     fn load(&self, attributes: &ImageAttributes) -> Result<Exported, CliError> {
         let engine = self.engine.ok_or_else(|| CliError::bug("nobody has looked for a container engine"))?;
         self.progress.during(&format!("loading into {}", engine.name()), |group| {
-            let used = Use { base: Base::Here, is_attested: false };
+            let used = Use { base: Base::Here, is_attested: engine.takes_indexes() };
             let package = self.package(attributes, self.names(attributes), used, group)?;
             let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
-            let diff_ids: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id).collect();
-            let send = |package: Package| {
-                engine.load(|archive| {
-                    export::write(&[package], Format::Docker, Place::Stream(archive), self.cancel)
-                        .map_err(|error| image_error(&error))
-                })
-            };
-            let known = engine.known_layers(&diff_ids);
-            let said = match send(package.clone().without_layers(known)) {
-                Err(_) if known > 0 && !self.cancel.is_requested() => send(package.clone())?,
-                outcome => {
-                    if known > 0 {
-                        self.progress.note(group, &format!("{known} of {} layers were there", diff_ids.len()));
-                    }
-                    outcome?
-                }
-            };
-            for line in said.lines() {
+            let loaded = engine.load(&package, self.cancel)?;
+            if loaded.known_layers > 0 {
+                let note = format!("{} of {} layers were there", loaded.known_layers, image.layers.len());
+                self.progress.note(group, &note);
+            }
+            for line in loaded.said.lines() {
                 self.progress.note(group, line);
             }
             Ok(Exported { image, package: Some(package) })

@@ -49,7 +49,7 @@ pub(super) use output::parse_annotation;
 pub(super) use request::parse_tag;
 
 use crate::diagnostics::SourceFile;
-use crate::engine::{Engine, Surroundings};
+use crate::engine::Engine;
 use crate::environment::{Environment, history_limits};
 use crate::error::CliError;
 use crate::progress::Progress;
@@ -122,15 +122,11 @@ fn engine(request: &Request, environment: &Environment) -> Result<Option<Engine>
     if !request.is_recorded {
         return Ok(None);
     }
-    Engine::find(
-        context,
-        &Surroundings {
-            path: environment.search_path().to_owned(),
-            has_docker_host: environment.has_docker_host,
-            is_root: rustix::process::geteuid().is_root(),
-        },
-    )
-    .map(Some)
+    let engine = Engine::find(context, &environment.engines)?;
+    if !engine.takes_indexes() {
+        request.check_without_index(&engine.name())?;
+    }
+    Ok(Some(engine))
 }
 
 /// One build.

@@ -219,6 +219,11 @@ impl Request {
         (names, is_listed)
     }
 
+    /// Whether the image can be loaded into an engine that knows no indexes.
+    pub(super) fn check_without_index(&self, engine: &str) -> Result<(), CliError> {
+        outputs::check_without_index(engine, self.platforms.len(), &self.attest)
+    }
+
     /// Lets registries that an output is pushed to do without proof of who they are, where that is asked for.
     pub(super) fn trust_registries(&self, configuration: &mut Configuration) {
         self.cache.trust_registries(configuration);

@@ -36,10 +36,27 @@ pub(super) fn check_names(outputs: &[Output], tags: &[Reference]) -> Result<(), 
 
 /// Whether what is to be written has a place for what is to be said of it.
 pub(super) fn check_attestations(outputs: &[Output], attest: &AttestRequest) -> Result<(), CliError> {
-    let is_docker = |output: &Output| matches!(output, Output::Image { format: Format::Docker, .. });
-    if attest.attaches_to_files() && outputs.iter().any(is_docker) {
+    if attest.attaches_to_files() && outputs.iter().any(is_docker_archive) {
         return Err(CliError::usage("an archive of `type=docker` has no index that attestations could be in")
             .hint("write `type=oci`, or leave `--attest`, `--provenance` and `--sbom` away"));
+    }
+    Ok(())
+}
+
+/// Whether it is an archive that only knows one image; what an engine takes is known when that is found.
+fn is_docker_archive(output: &Output) -> bool {
+    matches!(output, Output::Image { format: Format::Docker, .. }) && output.engine().is_none()
+}
+
+/// Whether what is to be loaded into an engine without indexes needs none.
+pub(super) fn check_without_index(engine: &str, platforms: usize, attest: &AttestRequest) -> Result<(), CliError> {
+    if platforms > 1 {
+        return Err(CliError::user(format!("{engine} takes an image for one platform, and not for {platforms}"))
+            .hint("give one `--platform`; Docker takes several if containerd keeps its images"));
+    }
+    if attest.attaches_to_files() {
+        return Err(CliError::user(format!("{engine} has no index that attestations could be in"))
+            .hint("leave `--attest`, `--provenance` and `--sbom` away, or push the image"));
     }
     Ok(())
 }
@@ -52,8 +69,7 @@ pub(super) fn check_platforms(
     is_attested: bool,
 ) -> Result<(), CliError> {
     if platforms.len() > 1 {
-        let is_docker = |output: &Output| matches!(output, Output::Image { format: Format::Docker, .. });
-        return match outputs.iter().any(is_docker) {
+        return match outputs.iter().any(is_docker_archive) {
             true => Err(CliError::usage("an archive of `type=docker` holds an image for one platform")
                 .hint("write `type=oci`, which holds them all, or give one `--platform`")),
             false => Ok(()),
