@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) push: bool,
 
-    /// Load the image into a container engine; short for `--output=type=docker`
+    /// Load the image into Docker, podman or containerd; short for `--output=type=docker`
     ///
     /// That is the one that `KILN_ENGINE` names (docker, podman, nerdctl or containerd), or else the first of them that
     /// there is. Docker's daemon is the one of `DOCKER_HOST` or of the current context, containerd the one of
