@@ -1,19 +1,31 @@
 //! A bucket of an S3-compatible store: objects by name, with requests that are signed in their URLs.
+//!
+//! [`login`] knows who asks, [`parts`] sends what is large.
+
+mod issued;
+mod login;
+mod parts;
+mod profile;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kiln_solver::Cancel;
-use reqwest::header::LAST_MODIFIED;
+use reqwest::header::{CONTENT_LENGTH, HeaderName, LAST_MODIFIED};
 use reqwest::{Method, StatusCode, Url};
 use rusty_s3::actions::{GetObject, HeadObject, PutObject};
 use rusty_s3::{Bucket as Address, Credentials, S3Action, UrlStyle};
 
-use crate::credentials::Secret;
 use crate::registry::{BlobReader, Body, Content, Http, Part, Patience, Request, Response, http_date};
 use crate::spec::Descriptor;
 use crate::{Configuration, ImageError};
+use login::KeyRing;
+pub use login::{AwsSurroundings, BucketLogin, Keys, WebIdentity};
+use parts::Sizes;
 
 /// For how long a request that was signed may be made again.
 const SIGNED_FOR: Duration = Duration::from_secs(60 * 60);
@@ -31,29 +43,10 @@ pub struct BucketSettings {
     pub endpoint: Option<String>,
     /// Whether the name of the bucket stands in the path of a URL and not in the host.
     pub path_style: bool,
-    /// Who is asking; anybody where there is none.
-    pub login: Option<BucketLogin>,
-}
-
-/// What proves to a store who is asking.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BucketLogin {
-    id: String,
-    key: Secret,
-    token: Option<Secret>,
-}
-
-impl BucketLogin {
-    /// An access key by its id, and the token of a session where it is one's.
-    pub fn new(id: String, key: String, token: Option<String>) -> Self {
-        Self { id, key: Secret::new(key), token: token.map(Secret::new) }
-    }
-}
-
-impl fmt::Debug for BucketLogin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("BucketLogin")
-    }
+    /// Who is asking.
+    pub login: BucketLogin,
+    /// How often a request is made at most; as often as one to a registry where nothing is said.
+    pub attempts: Option<u32>,
 }
 
 impl fmt::Debug for BucketSettings {
@@ -65,9 +58,10 @@ impl fmt::Debug for BucketSettings {
 /// A bucket. Connections are made when they are needed.
 pub(crate) struct Bucket {
     address: Address,
-    credentials: Option<Credentials>,
+    keys: KeyRing,
     http: Http,
     patience: Patience,
+    sizes: Sizes,
 }
 
 impl Bucket {
@@ -83,12 +77,15 @@ impl Bucket {
         let style = if settings.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
         let address = Address::new(url, style, settings.bucket.clone(), settings.region.clone());
         let address = address.map_err(|error| wrong(error.to_string()))?;
-        let credentials = settings.login.as_ref().map(|login| match &login.token {
-            Some(token) => Credentials::new_with_token(&login.id, login.key.reveal(), token.reveal()),
-            None => Credentials::new(&login.id, login.key.reveal()),
-        });
+        let keys = KeyRing::new(settings.login.clone(), configuration);
+        let patience = Patience { attempts: settings.attempts.unwrap_or(patience.attempts), ..patience.clone() };
         let http = Http::new(configuration.clone(), patience.clone());
-        Ok(Self { address, credentials, http, patience: patience.clone() })
+        Ok(Self { address, keys, http, patience, sizes: Sizes::default() })
+    }
+
+    /// What a request is signed with.
+    fn credentials(&self, cancel: &Cancel) -> Result<Option<Credentials>, ImageError> {
+        self.keys.credentials(cancel)
     }
 
     /// The bytes of an object of at most `limit` bytes.
@@ -116,45 +113,49 @@ impl Bucket {
         BlobReader::start(self.host(), self.patience.clone(), descriptor, cancel, Box::new(ask))
     }
 
-    /// When an object last changed, if it is there.
-    pub(crate) fn changed(&self, object: &str, cancel: &Cancel) -> Result<Option<SystemTime>, ImageError> {
-        let url = HeadObject::new(&self.address, self.credentials.as_ref(), object).sign(SIGNED_FOR);
+    /// When an object last changed and how many bytes it has, if it is there.
+    pub(crate) fn changed(&self, object: &str, cancel: &Cancel) -> Result<Option<(SystemTime, u64)>, ImageError> {
+        let credentials = self.credentials(cancel)?;
+        let url = HeadObject::new(&self.address, credentials.as_ref(), object).sign(SIGNED_FOR);
         let response = self.http.send(&Request::new(Method::HEAD, url), cancel)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let response = self.check(response, "HEAD", object, cancel)?;
-        let changed = response.headers().get(LAST_MODIFIED).and_then(|date| http_date(date.to_str().ok()?));
-        Ok(Some(changed.unwrap_or(SystemTime::UNIX_EPOCH)))
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let changed = header(LAST_MODIFIED).and_then(http_date).unwrap_or(SystemTime::UNIX_EPOCH);
+        let size = header(CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or_default();
+        Ok(Some((changed, size)))
     }
 
-    /// Writes an object of so many bytes.
+    /// Writes an object of so many bytes. It is there when all of it is.
     pub(crate) fn put(&self, object: &str, content: Content, size: u64, cancel: &Cancel) -> Result<(), ImageError> {
-        let url = PutObject::new(&self.address, self.credentials.as_ref(), object).sign(SIGNED_FOR);
+        if size >= self.sizes.threshold {
+            return parts::send(self, object, &content, size, cancel);
+        }
+        let credentials = self.credentials(cancel)?;
+        let url = PutObject::new(&self.address, credentials.as_ref(), object).sign(SIGNED_FOR);
         let part = Part { content, offset: 0, length: size, told: Arc::new(|_| {}) };
         let request = Request::new(Method::PUT, url).carrying(Body::Part(part));
         self.check(self.http.send(&request, cancel)?, "PUT", object, cancel).map(drop)
     }
 
-    /// Has an object count as written now.
-    pub(crate) fn touch(&self, object: &str, cancel: &Cancel) -> Result<(), ImageError> {
-        let headers = [
-            ("x-amz-copy-source", format!("/{}/{}", self.address.name(), self.encoded(object))),
-            ("x-amz-metadata-directive", "REPLACE".to_owned()),
-        ];
-        let mut action = PutObject::new(&self.address, self.credentials.as_ref(), object);
-        for (name, value) in &headers {
-            action.headers_mut().insert(*name, value);
+    /// Has an object of so many bytes count as written now.
+    pub(crate) fn touch(&self, object: &str, size: u64, cancel: &Cancel) -> Result<(), ImageError> {
+        if size > self.sizes.copy {
+            return parts::copy(self, object, size, cancel);
         }
-        let mut request = Request::new(Method::PUT, action.sign(SIGNED_FOR)).carrying(Body::Bytes(Arc::from([])));
-        for (name, value) in &headers {
-            request = request.header(reqwest::header::HeaderName::from_static(name), value);
-        }
+        let headers =
+            [("x-amz-copy-source", self.copy_source(object)), ("x-amz-metadata-directive", "REPLACE".to_owned())];
+        let credentials = self.credentials(cancel)?;
+        let mut action = PutObject::new(&self.address, credentials.as_ref(), object);
+        let request = signed_headers(&mut action, Method::PUT, &headers).carrying(Body::Bytes(Arc::from([])));
         self.check(self.http.send(&request, cancel)?, "PUT", object, cancel).map(drop)
     }
 
     fn ask(&self, object: &str, offset: u64, cancel: &Cancel) -> Result<Response, ImageError> {
-        let url = GetObject::new(&self.address, self.credentials.as_ref(), object).sign(SIGNED_FOR);
+        let credentials = self.credentials(cancel)?;
+        let url = GetObject::new(&self.address, credentials.as_ref(), object).sign(SIGNED_FOR);
         let mut request = Request::get(url);
         if offset > 0 {
             request = request.starting_at(offset);
@@ -162,10 +163,10 @@ impl Bucket {
         self.check(self.http.send(&request, cancel)?, "GET", object, cancel)
     }
 
-    /// The name of an object as it stands in a URL.
-    fn encoded(&self, object: &str) -> String {
+    /// The name of an object as it stands in the header of a copy.
+    fn copy_source(&self, object: &str) -> String {
         let (top, url) = (self.address.object_url(""), self.address.object_url(object));
-        url.path().strip_prefix(top.path()).unwrap_or_default().to_owned()
+        format!("/{}/{}", self.address.name(), url.path().strip_prefix(top.path()).unwrap_or_default())
     }
 
     /// Where an object is, without what the request is signed with.
@@ -200,37 +201,23 @@ impl Bucket {
     }
 }
 
+/// A request with headers that are signed with it.
+fn signed_headers<'a>(
+    action: &mut impl S3Action<'a>,
+    method: Method,
+    headers: &'a [(&'static str, String)],
+) -> Request {
+    for (name, value) in headers {
+        action.headers_mut().insert(*name, value);
+    }
+    let request = Request::new(method, action.sign(SIGNED_FOR));
+    headers.iter().fold(request, |request, (name, value)| request.header(HeaderName::from_static(name), value))
+}
+
 /// The code of an error document, such as `NoSuchBucket`.
 fn complaint(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     let is_plain = code.len() < 100 && code.chars().all(|letter| letter.is_ascii_alphanumeric());
     is_plain.then(|| code.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_have_codes() {
-        let text = "<?xml version='1.0'?><Error><Code>NoSuchBucket</Code><Message>none</Message></Error>";
-        assert_eq!(complaint(text).as_deref(), Some("NoSuchBucket"));
-        for text in ["", "<Code>", "<Code>a b</Code>", "<Code>\u{1b}[1m</Code>"] {
-            assert_eq!(complaint(text), None);
-        }
-    }
-
-    #[test]
-    fn settings_do_not_tell_secrets() {
-        let login = BucketLogin::new("id".to_owned(), "hidden".to_owned(), Some("hidden".to_owned()));
-        let settings = BucketSettings {
-            bucket: "b".to_owned(),
-            region: "r".to_owned(),
-            endpoint: None,
-            path_style: false,
-            login: Some(login),
-        };
-        assert_eq!(format!("{settings:?} {:?}", settings.login), "s3://b (r) Some(BucketLogin)");
-    }
 }

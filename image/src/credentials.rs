@@ -30,7 +30,7 @@ pub struct Credentials {
 
 /// Text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 /// What proves to a registry who the user is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub(crate) enum Credential {
 }
 
 impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// Takes charge of a text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 

@@ -35,9 +35,9 @@ pub mod spec;
 pub mod transfer;
 
 pub use assemble::{Assembled, LayerNotes, assemble, clamp, estargz};
-pub use bucket::{BucketLogin, BucketSettings};
+pub use bucket::{AwsSurroundings, BucketLogin, BucketSettings, Keys, WebIdentity};
 pub use configuration::{Configuration, Dns};
-pub use credentials::{Credentials, Login, Stored};
+pub use credentials::{Credentials, Login, Secret, Stored};
 pub use error::ImageError;
 pub use images::load;
 pub use images::{Images, Pull, Pulled, Resolved, Settings};

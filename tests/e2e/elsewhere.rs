@@ -357,6 +357,36 @@ fn a_bucket_keeps_it() {
     with_keys(last.build(&self::project(&last))).arg(&from).succeeds().says("warning: cannot read the cache");
 }
 
+/// What Amazon's tools would find is found: a profile, and the role that an identity provider's token stands for. A layer
+/// of noise is sent in parts.
+#[test]
+fn a_bucket_is_asked_with_the_keys_of_the_machine() {
+    let store = bucket::Store::start();
+    let endpoint = format!("http://{}", store.address);
+    let spec = "type=s3,bucket=caches,region=us-east-1,use_path_style=true";
+    let dockerfile = "FROM busybox\nRUN head -c 18000000 /dev/urandom > /noise\n";
+    let here = World::new();
+    let files = here.project(&[("Dockerfile", dockerfile)]);
+    std::fs::create_dir(here.home().join(".aws")).unwrap();
+    let keys = "[ci]\naws_access_key_id = id\naws_secret_access_key = hidden\n";
+    std::fs::write(here.home().join(".aws/credentials"), keys).unwrap();
+    let build = |profile: &str| {
+        let build = here.build(&files).arg(format!("--cache-to={spec}")).env("AWS_PROFILE", profile);
+        build.env("AWS_ENDPOINT_URL", &endpoint)
+    };
+    build("none").fails().says("there is no profile `none`");
+    build("ci").succeeds();
+    let tags: Vec<String> = store.objects().iter().map(|object| store.tag(object)).collect();
+    assert!(tags.iter().any(|tag| tag.ends_with("-3")), "{tags:?}");
+    let there = World::new();
+    let files = there.project(&[("Dockerfile", dockerfile)]);
+    let token = there.home().join("token");
+    std::fs::write(&token, "a.b.c").unwrap();
+    let build = there.build(&files).args([&format!("--cache-from={spec}"), "-t", "app"]);
+    let build = build.env("AWS_WEB_IDENTITY_TOKEN_FILE", &token).env("AWS_ENDPOINT_URL", &endpoint);
+    build.env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ci").succeeds().all_cached().does_not_say("warning");
+}
+
 #[test]
 fn what_cannot_be_read_yet_is_said() {
     let world = World::new();

@@ -42,6 +42,13 @@ impl Store {
         names.map(|(name, _)| name.to_owned()).collect()
     }
 
+    /// The entity tag of an object: behind a dash it says of how many parts it is, if of several.
+    pub fn tag(&self, object: &str) -> String {
+        let head = self.ask("HEAD", &format!("/caches/{object}"), &[]).to_lowercase();
+        let line = head.lines().find_map(|line| line.strip_prefix("etag: "));
+        line.unwrap_or_else(|| panic!("{head}")).trim_matches('"').to_owned()
+    }
+
     /// Puts other bytes in the place of an object.
     pub fn replace(&self, object: &str, bytes: &[u8]) {
         assert!(self.ask("PUT", &format!("/caches/{object}"), bytes).starts_with("HTTP/1.1 200"));

@@ -104,6 +104,12 @@ fn speaks_http(settings: Option<&RegistrySettings>, host: &str) -> bool {
     }
 }
 
+/// Whether no proxy can be between: a loopback address, or one of the link that a machine's own services have.
+pub(crate) fn is_nearby(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or_default();
+    is_loopback(host) || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_link_local())
+}
+
 /// Whether this is `localhost` or a loopback address, with or without a port.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {

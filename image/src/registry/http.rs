@@ -69,7 +69,7 @@ impl Request {
     }
 
     /// A POST of an encoded form.
-    pub(super) fn post_form(url: Url, form: Secret) -> Self {
+    pub(crate) fn post_form(url: Url, form: Secret) -> Self {
         let kind = "application/x-www-form-urlencoded";
         Self::new(Method::POST, url).header(CONTENT_TYPE, kind).carrying(Body::Form(form))
     }
@@ -97,7 +97,7 @@ impl Request {
     }
 
     /// Sends this `Authorization` along, to the host of the URL alone.
-    pub(super) fn authorized(mut self, authorization: Option<Secret>) -> Self {
+    pub(crate) fn authorized(mut self, authorization: Option<Secret>) -> Self {
         self.authorization = authorization;
         self
     }
@@ -212,7 +212,7 @@ impl Http {
         let (host, tls) = (host(url), url.scheme() == "https");
         let settings = self.settings(&host);
         // Hosts without settings of their own share a client and its connections.
-        let loopback = super::endpoint::is_loopback(&host);
+        let loopback = super::endpoint::is_nearby(&host);
         let own = if settings.is_some() && tls { host.as_str() } else { "" };
         let key = format!("{}|{own}|{loopback}", url.scheme());
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use reqwest::blocking::{Client, ClientBuilder};
 use reqwest::{Certificate, Identity, redirect};
 
 use super::Patience;
-use super::endpoint::is_loopback;
+use super::endpoint::is_nearby;
 use crate::ImageError;
 use crate::configuration::{KeyPair, RegistrySettings};
 
@@ -33,7 +33,7 @@ pub(super) fn client(
         .referer(false)
         .connect_timeout(patience.connect)
         .timeout(patience.silence);
-    if is_loopback(host) {
+    if is_nearby(host) {
         builder = builder.no_proxy();
     }
     builder = match (tls, settings) {

@@ -89,9 +89,9 @@ impl Shelf {
     ) -> Result<(), ImageError> {
         let object = self.blob(&descriptor.digest);
         match bucket.changed(&object, cancel)? {
-            Some(changed) => {
+            Some((changed, size)) => {
                 let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-                if age > options.touch_refresh { bucket.touch(&object, cancel) } else { Ok(()) }
+                if age > options.touch_refresh { bucket.touch(&object, size, cancel) } else { Ok(()) }
             }
             None => {
                 let blob = blob(images, layer, &descriptor.digest, cancel)?;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use kiln_frontend::parse_duration;
 use kiln_image::remote_cache::{Shelf, ShelfOptions};
-use kiln_image::{BucketLogin, BucketSettings};
+use kiln_image::{BucketLogin, BucketSettings, Keys};
 
+use super::aws;
 use super::request::{Attributes, Variables};
 use crate::error::CliError;
 
@@ -21,12 +22,24 @@ pub(super) fn shelf(attributes: &mut Attributes, variables: Variables<'_>) -> Re
         given.ok_or_else(|| CliError::usage(format!("type `s3` needs `{key}=…`, or `{variable}` in the environment")))
     };
     let (bucket, region) = (required("bucket", "AWS_BUCKET")?, required("region", "AWS_REGION")?);
-    let endpoint = attributes.take("endpoint_url");
+    let endpoint = attributes.take("endpoint_url").or_else(|| aws::endpoint("S3", variables));
     // As BuildKit has it: Amazon's own buckets have hosts of their own.
     let path_style = attributes.flag("use_path_style", false)? && endpoint.is_some();
+    let attempts = attributes.take("retry_max_attempts").map(|text| {
+        let wrong = || CliError::usage(format!("`retry_max_attempts` is a number from 1 on, not `{text}`"));
+        text.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)
+    });
+    let attempts = attempts.transpose()?;
+    // How the pauses between attempts grow is kiln's own matter, and a header that nothing is signed with cannot be wrong.
+    if let Some(other) = attributes.take("retry_mode").filter(|mode| !["standard", "adaptive"].contains(&mode.as_str()))
+    {
+        return Err(CliError::usage(format!("`retry_mode` is `standard` or `adaptive`, not `{other}`")));
+    }
+    attributes.flag("disable_accept_encoding", false)?;
     let names = attributes.take("name").unwrap_or_else(|| "buildkit".to_owned());
+    let login = login(attributes, &region, variables)?;
     Ok(Shelf {
-        bucket: BucketSettings { bucket, region, endpoint, path_style, login: login(attributes, variables)? },
+        bucket: BucketSettings { bucket, region, endpoint, path_style, login, attempts },
         prefix: attributes.take("prefix").unwrap_or_default(),
         blobs_prefix: attributes.take("blobs_prefix").unwrap_or_else(|| "blobs/".to_owned()),
         manifests_prefix: attributes.take("manifests_prefix").unwrap_or_else(|| "manifests/".to_owned()),
@@ -34,7 +47,7 @@ pub(super) fn shelf(attributes: &mut Attributes, variables: Variables<'_>) -> Re
     })
 }
 
-fn login(attributes: &mut Attributes, variables: Variables<'_>) -> Result<Option<BucketLogin>, CliError> {
+fn login(attributes: &mut Attributes, region: &str, variables: Variables<'_>) -> Result<BucketLogin, CliError> {
     let given = ["access_key_id", "secret_access_key", "session_token"].map(|key| attributes.take(key));
     let [id, key, token] = match given {
         [None, None, None] => ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
@@ -42,13 +55,13 @@ fn login(attributes: &mut Attributes, variables: Variables<'_>) -> Result<Option
         given => given,
     };
     match (id, key) {
-        (Some(id), Some(key)) => Ok(Some(BucketLogin::new(id, key, token))),
-        (None, None) => Ok(None),
+        (Some(id), Some(key)) => Ok(BucketLogin::Keys(Keys::new(id, key, token))),
+        (None, None) => Ok(BucketLogin::Found(Box::new(aws::surroundings(region, variables)))),
         _ => Err(CliError::usage("`access_key_id` and `secret_access_key` need each other")),
     }
 }
 
-fn from_environment(name: &str, variables: Variables<'_>) -> Option<String> {
+pub(super) fn from_environment(name: &str, variables: Variables<'_>) -> Option<String> {
     variables(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
 }
 

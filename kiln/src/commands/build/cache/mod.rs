@@ -1,6 +1,7 @@
 //! Caches elsewhere: `--cache-from` and `--cache-to`.
 
 mod args;
+mod aws;
 mod bucket;
 mod request;
 

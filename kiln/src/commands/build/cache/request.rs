@@ -246,6 +246,8 @@ impl Attributes {
 
 #[cfg(test)]
 mod tests {
+    use kiln_image::BucketLogin;
+
     use super::*;
 
     fn request(from: &[&str], to: &[&str]) -> Result<CacheRequest, CliError> {
@@ -297,7 +299,7 @@ mod tests {
         let [ImportPlace::Bucket(shelf)] = &from(spec)[..] else { panic!("not a bucket") };
         assert_eq!(shelf.to_string(), "s3://b/p/manifests/a");
         assert_eq!((shelf.bucket.region.as_str(), shelf.names.len()), ("from-environment", 2));
-        assert!(shelf.bucket.path_style && shelf.bucket.login.is_some());
+        assert!(shelf.bucket.path_style && matches!(shelf.bucket.login, BucketLogin::Keys(_)));
         let error = message(&[&format!("{spec},what=x")], &[]);
         assert!(error.contains("has no attribute `what`") && !error.contains("hidden"), "{error}");
         assert!(message(&["type=s3"], &[]).contains("needs `bucket=…`, or `AWS_BUCKET`"));
