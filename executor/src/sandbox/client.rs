@@ -207,6 +207,9 @@ impl Sandbox {
                 Some("this container hides parts of `/proc`; run it with `--security-opt systempaths=unconfined`")
             }
             (Phase::Namespaces, Errno::NOSPC) => Some("raise `sysctl user.max_user_namespaces` and its siblings"),
+            (Phase::Root, Errno::TOOBIG) => Some(
+                "overlayfs takes no more than 999 layers: a stage of `FROM scratch` and `COPY --from=STAGE / /` has one",
+            ),
             (Phase::Root, Errno::PERM | Errno::INVAL) if nested => {
                 Some("overlayfs in a user namespace needs Linux 5.11 or newer and a store not itself on overlayfs")
             }

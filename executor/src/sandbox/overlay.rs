@@ -1,14 +1,14 @@
 //! The root of a sandbox: overlayfs over any number of layers.
 
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
 };
 
 use super::protocol::Failure;
@@ -35,6 +35,9 @@ const OPTIONS: [(&str, &str); 4] =
 /// fsconfig takes no longer text.
 const LONGEST: usize = 255;
 
+/// How many layers one overlayfs takes (`OVL_MAX_STACK` of the kernel). One may lie over another, and no more.
+const MOST_LAYERS: usize = 500;
+
 impl Overlay<'_> {
     /// Mounts it at `target`; returns its root.
     pub(super) fn mount(&self, target: &Path) -> Result<OwnedFd, Failure> {
@@ -50,17 +53,39 @@ impl Overlay<'_> {
     }
 
     fn mount_new(&self, target: &Path) -> Result<OwnedFd, Failure> {
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
-        self.configure(context.as_fd()).map_err(|(what, error)| self.failure(&explain(&what, &context), error))?;
-        let mount = fsconfig_create(&context)
-            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes()))
-            .map_err(|error| self.failure(&explain("overlayfs", &context), error))?;
-        super::system::attach_at(&mount, CWD, target)
-            .map_err(|error| self.failure(&target.to_string_lossy(), error))?;
+        let at_target = |error| self.failure(&target.to_string_lossy(), error);
+        let attach = |mount: &OwnedFd| super::system::attach_at(mount, CWD, target).map_err(at_target);
+        if self.lowers.len() <= MOST_LAYERS {
+            let mount = self.make(&self.lowers, true)?;
+            attach(&mount)?;
+            return Ok(mount);
+        }
+        // The lowest ones become one layer: what they hide is below them, and so among them.
+        let (above, below) = self.lowers.split_at(MOST_LAYERS - 1);
+        if below.len() > MOST_LAYERS {
+            return Err(self.failure("overlayfs", Errno::TOOBIG));
+        }
+        attach(&self.make(below, false)?)?;
+        let lowers: Vec<&Path> = above.iter().copied().chain([target]).collect();
+        let mount = self.make(&lowers, true);
+        // The new overlay has it for itself now.
+        rustix::mount::unmount(target, UnmountFlags::DETACH).map_err(at_target)?;
+        let mount = mount?;
+        attach(&mount)?;
         Ok(mount)
     }
 
-    fn configure(&self, context: rustix::fd::BorrowedFd<'_>) -> Result<(), (String, Errno)> {
+    /// An overlay of these layers, attached nowhere.
+    fn make(&self, lowers: &[&Path], writable: bool) -> Result<OwnedFd, Failure> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| self.failure("overlay", error))?;
+        self.configure(context.as_fd(), lowers, writable)
+            .map_err(|(what, error)| self.failure(&explain(&what, &context), error))?;
+        fsconfig_create(&context)
+            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, self.attributes()))
+            .map_err(|error| self.failure(&explain("overlayfs", &context), error))
+    }
+
+    fn configure(&self, context: BorrowedFd<'_>, lowers: &[&Path], writable: bool) -> Result<(), (String, Errno)> {
         let mut held = Vec::new();
         let mut set = |name: &str, path: &Path| {
             let failed = |error| (path.to_string_lossy().into_owned(), error);
@@ -72,11 +97,13 @@ impl Overlay<'_> {
             held.push(directory);
             fsconfig_set_string(context, name, short).map_err(failed)
         };
-        for lower in &self.lowers {
+        for lower in lowers {
             set("lowerdir+", lower)?;
         }
-        set("upperdir", self.upper)?;
-        set("workdir", self.work)?;
+        if writable {
+            set("upperdir", self.upper)?;
+            set("workdir", self.work)?;
+        }
         let refused = |name: &str| {
             let name = name.to_owned();
             move |error| (format!("overlayfs option `{name}`"), error)
@@ -84,7 +111,9 @@ impl Overlay<'_> {
         for (name, value) in OPTIONS {
             fsconfig_set_string(context, name, value).map_err(refused(name))?;
         }
-        fsconfig_set_flag(context, "volatile").map_err(refused("volatile"))?;
+        if writable {
+            fsconfig_set_flag(context, "volatile").map_err(refused("volatile"))?;
+        }
         if self.user_attributes {
             fsconfig_set_flag(context, "userxattr").map_err(refused("userxattr"))?;
         }

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kiln_executor::rootless::enter;
-use kiln_executor::sandbox::{ExitStatus, Mount, MountSource, Network, SandboxError, User, hosts_with_own_name};
+use kiln_executor::sandbox::{ExitStatus, Mount, MountSource, Network, Root, SandboxError, User, hosts_with_own_name};
 use kiln_solver::{Cancel, LogStream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::filter;
+use crate::mounts::whiteout;
 use crate::steps;
 use crate::terminal;
 use crate::world::World;
@@ -47,6 +48,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("cancelled_before_it_starts", cancelled_before_it_starts),
     ("dying_takes_everything_along", dying_takes_everything_along),
     ("many_layers_and_long_paths", many_layers_and_long_paths),
+    ("more_layers_than_one_overlay_takes", more_layers_than_one_overlay_takes),
     ("devices_are_dockers", devices_are_dockers),
     ("proc_and_sys_are_confined", proc_and_sys_are_confined),
     ("the_machine_is_out_of_sight", the_machine_is_out_of_sight),
@@ -467,6 +469,39 @@ fn many_layers_and_long_paths(world: &World) {
         spec.root.lowers.push(deep);
     }
     assert_eq!(world.run(&spec).assert_ok().stdout, "130\n129");
+}
+
+fn more_layers_than_one_overlay_takes(world: &World) {
+    // Of the first ten files the second ten layers remove one each, and the last layer two more.
+    let layer = |number: usize| {
+        world.layer(|root| {
+            fs::create_dir(root.join("layers")).unwrap();
+            match number {
+                10..20 => whiteout(&root.join(format!("layers/{}", number - 10))),
+                509 => [30, 500].iter().for_each(|gone| whiteout(&root.join(format!("layers/{gone}")))),
+                _ => fs::write(root.join("layers").join(number.to_string()), "").unwrap(),
+            }
+        })
+    };
+    let layers: Vec<PathBuf> = (0..510).map(layer).collect();
+    let mut spec = world.spec("cd layers; ls | wc -l; rm 20 505; ls | wc -l; echo again > 20; ls | wc -l; cat 20");
+    spec.root.lowers.extend(layers.clone());
+    let outcome = world.run(&spec);
+    assert_eq!(outcome.assert_ok().stdout, "487\n485\n486\nagain\n");
+    assert!(fs::metadata(outcome.upper.join("layers/20")).unwrap().is_file());
+    assert!(fs::metadata(outcome.upper.join("layers/505")).unwrap().file_type().is_char_device());
+    // A mounted tree may have as many, and leaves nothing where the next one is made.
+    let mut spec = world.spec("ls /a/layers | wc -l; ls /b/layers | wc -l");
+    for destination in ["/a", "/b"] {
+        let tree = Root { lowers: layers.clone(), traced: None, upper: world.directory(), work: world.directory() };
+        let source = MountSource::Layers { tree, selector: "/".to_owned() };
+        spec.mounts.push(Mount { destination: destination.to_owned(), readonly: true, source });
+    }
+    assert_eq!(world.run(&spec).assert_ok().stdout, "487\n487\n");
+    let mut spec = world.spec("true");
+    spec.root.lowers = vec![world.base.clone(); 999];
+    let error = world.run(&spec).result.unwrap_err().to_string();
+    assert!(error.contains("(1000 layers)") && error.contains("hint: overlayfs takes no more than 999"), "{error}");
 }
 
 fn devices_are_dockers(world: &World) {

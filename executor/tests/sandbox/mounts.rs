@@ -54,7 +54,7 @@ fn with(world: &World, mounts: Vec<Mount>, script: &str) -> RunSpec {
 }
 
 /// A whiteout as a layer has it.
-fn whiteout(path: &Path) {
+pub fn whiteout(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
 }
 
