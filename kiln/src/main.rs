@@ -10,6 +10,7 @@ mod error;
 mod failure;
 mod human;
 mod local;
+mod output;
 mod packages;
 mod progress;
 mod prompt;

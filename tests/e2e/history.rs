@@ -1,5 +1,8 @@
 //! `kiln history`: what is known of the builds of the past.
 
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
 use kiln_tests::World;
 use rustix::process::Signal;
 
@@ -210,4 +213,63 @@ fn what_hits_ignored_is_kept() {
     world.kiln(["history", "inspect"]).succeeds().says_on_stdout("although `/app/other`: content ");
     world.build(&project).args(["--trace=off", "--no-cache"]).succeeds();
     assert_eq!(reasons(&inspect(&world, "^0")["Steps"], "RUN"), ["the cache was not to be used"]);
+}
+
+#[test]
+fn a_build_is_handed_on_as_a_trace_and_as_a_bundle() {
+    let world = World::new();
+    world.kiln(["history", "export", "--all"]).fails().says("no build in the history yet");
+    let project = world.project(&[("Dockerfile", "FROM busybox\nRUN echo out; echo err >&2\n")]);
+    world.build(&project).args(["-t", "app:1"]).succeeds();
+    project.write("Dockerfile", "FROM busybox\nRUN echo out; exit 7\n");
+    world.build(&project).fails();
+    let build = inspect(&world, "^0");
+
+    let trace = |args: &[&str]| -> serde_json::Value {
+        let outcome = world.kiln(["history", "trace"].iter().chain(args)).succeeds();
+        serde_json::from_slice(&outcome.stdout).unwrap()
+    };
+    let one = trace(&[]);
+    let spans = one["data"][0]["spans"].as_array().unwrap();
+    assert_eq!(spans.len(), build["Steps"].as_array().unwrap().len() + 1);
+    let failed = spans.iter().find(|span| span["operationName"].as_str().unwrap().contains("exit 7")).unwrap();
+    assert!(failed["tags"].as_array().unwrap().iter().any(|tag| tag["key"] == "error" && tag["value"] == true));
+    assert_eq!(failed["references"][0]["spanID"], spans[0]["spanID"]);
+    assert_eq!(trace(&["^0", "--compare", "^1"])["data"][0], one["data"][0]);
+
+    let path = project.join("../two.dockerbuild");
+    world.kiln(["history", "export", "--all", "-o"]).args([&path]).succeeds();
+    let bundle = files(&std::fs::read(&path).unwrap());
+    let document = |descriptor: &serde_json::Value| -> &[u8] {
+        let bytes = &bundle[&format!("blobs/{}", descriptor["digest"].as_str().unwrap().replace(':', "/"))];
+        assert_eq!(bytes.len() as u64, descriptor["size"].as_u64().unwrap());
+        bytes
+    };
+    let json = |bytes: &[u8]| -> serde_json::Value { serde_json::from_slice(bytes).unwrap() };
+    let index = json(document(&json(&bundle["index.json"])["manifests"][0]));
+    assert_eq!(index["manifests"][0]["annotations"]["vnd.buildkit.history.reference"], build["Ref"]);
+    let manifest = json(document(&index["manifests"][0]));
+    let record = json(document(&manifest["config"]));
+    assert_eq!((&record["Ref"], &record["numTotalSteps"]), (&build["Ref"], &build["NumTotalSteps"]));
+    assert!(record["error"]["message"].as_str().unwrap().contains("exit code: 7"));
+    assert_eq!(record["logs"]["digest"], manifest["layers"][1]["digest"]);
+    let status = document(&manifest["layers"][1]);
+    assert!(status.windows(4).any(|bytes| bytes == b"out\n"));
+    assert_eq!(world.kiln(["history", "export", "--all"]).succeeds().stdout, std::fs::read(&path).unwrap());
+    assert_eq!(files(&world.kiln(["history", "export", "^1"]).succeeds().stdout).len(), 6);
+}
+
+/// The files of a compressed archive.
+fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+    let mut files = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.header().entry_type().is_file() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            files.insert(entry.path().unwrap().display().to_string(), bytes);
+        }
+    }
+    files
 }

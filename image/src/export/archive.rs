@@ -68,6 +68,22 @@ pub(super) fn write(
     sink.finish()
 }
 
+/// The same with documents alone.
+pub(super) fn write_documents(
+    index: Index,
+    documents: &BTreeMap<Digest, Vec<u8>>,
+    sink: &mut dyn Sink,
+) -> Result<(), ImageError> {
+    sink.directory("blobs")?;
+    sink.directory("blobs/sha256")?;
+    for (digest, bytes) in documents {
+        sink.document(&blob_name(digest), bytes)?;
+    }
+    sink.document("oci-layout", LAYOUT_MARKER)?;
+    sink.document("index.json", &json(&index))?;
+    sink.finish()
+}
+
 /// The index of the layout: each package under each of its names, and what was there under others.
 fn merged_index(packages: &[Package], sink: &dyn Sink) -> Result<Index, ImageError> {
     let own: Vec<Descriptor> = packages.iter().flat_map(descriptors).collect();

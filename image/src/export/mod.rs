@@ -15,14 +15,16 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use flate2::write::GzEncoder;
 use kiln_cache::{StoredLayer, View};
-use kiln_solver::{Cancel, Layer};
+use kiln_solver::{Cancel, Digest, Layer};
 
+use crate::spec::{Descriptor, Index};
 use crate::{ImageError, Images};
 pub use archive::Format;
 pub(crate) use archive::{LAYOUT_MARKER, blob_name};
@@ -104,6 +106,24 @@ pub fn tar(
     let trees: Vec<(&[u8], &View)> =
         files.iter().zip(&views).map(|(files, view)| (files.directory.as_bytes(), view)).collect();
     stream(destination, cancel, |output| Ok(View::write_archives(&trees, mtime, output)?))
+}
+
+/// Writes documents that are no image as the archive of an OCI image layout, compressed by gzip. `root` is what its index
+/// has. The same documents give the same bytes.
+///
+/// # Errors
+/// When the destination cannot be written.
+pub fn documents(
+    root: Descriptor,
+    documents: &BTreeMap<Digest, Vec<u8>>,
+    destination: Destination<'_>,
+    cancel: &Cancel,
+) -> Result<(), ImageError> {
+    stream(destination, cancel, |output| {
+        let mut encoder = GzEncoder::new(output, flate2::Compression::default());
+        archive::write_documents(Index::of(vec![root]), documents, &mut ArchiveSink::new(&mut encoder))?;
+        encoder.finish().map(drop).map_err(ImageError::Output)
+    })
 }
 
 /// Writes what `work` gives to a file, which is there when it is complete, or to a stream.

@@ -29,7 +29,7 @@ pub(crate) trait Sink {
 
 /// A tar archive: the same files give the same bytes, whoever writes it and when.
 pub(super) struct ArchiveSink<'a> {
-    output: &'a mut (dyn Write + Send),
+    output: &'a mut dyn Write,
 }
 
 /// A directory.
@@ -38,7 +38,7 @@ pub(crate) struct DirectorySink {
 }
 
 impl<'a> ArchiveSink<'a> {
-    pub(super) fn new(output: &'a mut (dyn Write + Send)) -> Self {
+    pub(super) fn new(output: &'a mut dyn Write) -> Self {
         Self { output }
     }
 

@@ -1,8 +1,5 @@
 //! `kiln save`
 
-use std::fs::File;
-use std::io::IsTerminal as _;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use kiln_cache::{ImageRecord, Store};
@@ -11,8 +8,9 @@ use kiln_image::{ImageError, Images, Reference, inspect};
 use kiln_solver::{Cancel, Platform};
 
 use crate::environment::Environment;
-use crate::error::{self, CliError, Kind};
+use crate::error::{CliError, Kind};
 use crate::local::{image_error, is_nameless};
+use crate::output::Output;
 use crate::progress::{Progress, Style};
 use crate::registry;
 use crate::session::Session;
@@ -60,11 +58,7 @@ enum Kinds {
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
     let parse = |text: &String| text.parse().map_err(|error| CliError::from_error(Kind::Usage, &error));
     let platform: Option<Platform> = args.platform.as_ref().map(parse).transpose()?;
-    let output = args.output.as_ref().filter(|path| path.as_os_str() != "-");
-    if output.is_none() && std::io::stdout().is_terminal() {
-        return Err(CliError::usage("an archive would be written to the terminal")
-            .hint("name a file with `--output FILE`, or redirect standard output"));
-    }
+    let mut output = Output::new(args.output.as_deref(), "an archive")?;
     let configuration = environment.configuration()?;
     let session = Session::open(environment)?;
     let chosen = find(&session.store, &args.images, platform.as_ref()).map_err(|error| image_error(&error))?;
@@ -74,15 +68,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let interrupt = Interrupt::watch(&cancel, environment.colour)?;
     let images = registry::images(&session, configuration, environment, &progress, &cancel);
     let format = if args.format == Kinds::Oci { Format::Oci } else { Format::Docker };
-    let saved = progress.during("saving", |_| match output {
-        Some(path) => write(&images, &chosen, format, Destination::File(path.clone()), &cancel),
-        None => {
-            // Not `Stdout`, which would look for the ends of lines in the archive.
-            let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-            let stdout = stdout.map_err(|error| error::io("write to", "standard output".as_ref(), &error))?;
-            write(&images, &chosen, format, Destination::Stream(&mut File::from(stdout)), &cancel)
-        }
-    });
+    let saved = progress.during("saving", |_| write(&images, &chosen, format, output.destination(), &cancel));
     progress.finish();
     saved.map_err(|error| match interrupt.is_set() {
         true => CliError::stopped("saving was cancelled"),

@@ -1,18 +1,16 @@
 //! `kiln cache export-mounts`
 
-use std::fs::File;
-use std::io::IsTerminal as _;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use kiln_cache::Compression;
 use kiln_image::ImageError;
-use kiln_image::export::{self, Destination};
+use kiln_image::export;
 
 use super::{mount_error, shown, with_mounts};
 use crate::environment::Environment;
-use crate::error::{self, CliError};
+use crate::error::CliError;
 use crate::local::image_error;
+use crate::output::Output;
 use crate::{progress, terminal};
 
 /// Write cache mounts into an archive
@@ -70,22 +68,11 @@ impl Format {
 
 /// Does it.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    let is_stream = args.output.as_os_str() == "-";
-    if is_stream && std::io::stdout().is_terminal() {
-        return Err(CliError::usage("an archive would be written to the terminal")
-            .hint("name a file with `--output FILE`, or redirect standard output"));
-    }
+    let mut output = Output::new(Some(&args.output), "an archive")?;
     let compression = args.compression.unwrap_or_else(|| Format::of(&args.output)).compression();
     let exported = with_mounts("exporting cache mounts", args.quiet, environment, |store, watch, note| {
         let mut exported = None;
-        // Not `Stdout`, which would look for the ends of lines in the archive.
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-        let mut stdout = File::from(stdout.map_err(|error| error::io("write to", "standard output".as_ref(), &error))?);
-        let destination = match is_stream {
-            true => Destination::Stream(&mut stdout),
-            false => Destination::File(args.output.clone()),
-        };
-        let written = export::stream(destination, watch.cancel, |output| {
+        let written = export::stream(output.destination(), watch.cancel, |output| {
             exported = Some(store.export_mounts(&args.ids, compression, output, watch).map_err(ImageError::Store)?);
             Ok(())
         });
@@ -100,7 +87,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
         Ok(exported)
     })?;
     let line = |id: &String| format!("Exported cache mount: {}\n", shown(id));
-    if is_stream { Ok(()) } else { terminal::print(&exported.ids.iter().map(line).collect::<String>()) }
+    if output.is_stream() { Ok(()) } else { terminal::print(&exported.ids.iter().map(line).collect::<String>()) }
 }
 
 #[cfg(test)]

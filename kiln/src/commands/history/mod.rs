@@ -1,11 +1,14 @@
 //! `kiln history`: the builds of the past, each subcommand in its file, and how an image came about ([`image`]).
 
 mod diff;
+mod export;
 mod image;
 mod inspect;
 mod logs;
 mod ls;
 mod rm;
+mod spans;
+mod trace;
 
 use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd, StepRecord};
 use kiln_cache::{Store, StoreError};
@@ -30,6 +33,9 @@ Examples:
   kiln history inspect            the steps of the last build, and why they ran
   kiln history diff               what changed between the last build and the one before it
   kiln history logs ^1            what the build before the last one printed
+  kiln history trace -o it.json   the times of the steps of the last build, for Jaeger
+  kiln history export -o it.dockerbuild
+                                  the last build, for Docker Desktop
   kiln history rm --all           forget all builds
   kiln history app:1.0            the instructions that made an image"
 )]
@@ -64,6 +70,8 @@ enum Command {
     Inspect(inspect::Args),
     Diff(diff::Args),
     Logs(logs::Args),
+    Export(export::Args),
+    Trace(trace::Args),
     Rm(rm::Args),
     Image(image::Args),
 }
@@ -76,6 +84,8 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
         (Some(Command::Inspect(args)), _) => inspect::run(&args, environment),
         (Some(Command::Diff(args)), _) => diff::run(&args, environment),
         (Some(Command::Logs(args)), _) => logs::run(&args, environment),
+        (Some(Command::Export(args)), _) => export::run(&args, environment),
+        (Some(Command::Trace(args)), _) => trace::run(&args, environment),
         (Some(Command::Rm(args)), _) => rm::run(&args, environment),
         (Some(Command::Image(args)), _) => image::run(&args, environment),
         (None, Some(image)) => image::run(&image::Args { image, quiet, no_trunc, format }, environment),
@@ -86,9 +96,20 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
 /// The build that was asked for; the last one where none was.
 fn find(store: &Store, reference: Option<&str>) -> Result<String, CliError> {
     store.find_build(reference.unwrap_or(LAST)).map_err(|error| match (&error, reference) {
-        (StoreError::NoBuild(_), None) => CliError::user("there is no build in the history yet"),
+        (StoreError::NoBuild(_), None) => no_builds(),
         _ => build_error(&error),
     })
+}
+
+/// The same, of a build that has come to an end.
+fn find_ended(store: &Store, reference: Option<&str>) -> Result<BuildRecord, CliError> {
+    let id = find(store, reference)?;
+    let build = store.build(&id).map_err(|error| build_error(&error))?;
+    if build.status == BuildStatus::Running { Err(build_error(&StoreError::BuildRuns(id))) } else { Ok(build) }
+}
+
+fn no_builds() -> CliError {
+    CliError::user("there is no build in the history yet")
 }
 
 /// An error about a build, with who has to act.
