@@ -331,6 +331,7 @@ fn everything() -> CopyAction {
         contents_only: true,
         parents: false,
         exclude: Vec::new(),
+        linked: false,
     }
 }
 

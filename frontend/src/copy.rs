@@ -26,6 +26,7 @@ struct Shared {
     parents: bool,
     keep_git_dir: Option<bool>,
     unpack: Option<bool>,
+    link: bool,
     is_add: bool,
 }
 
@@ -74,6 +75,14 @@ impl StageLowering<'_, '_> {
     fn shared(&self, copy: &Copy, is_add: bool) -> Result<Shared, Diagnostic> {
         let expand = |word: &Option<Word>| word.as_ref().map_or(Ok(String::new()), |word| self.expand(word));
         let (chown, chmod) = (expand(&copy.chown)?, expand(&copy.chmod)?);
+        let owner = owner::parse(&chown);
+        // With a mode, BuildKit looks at the image all the same.
+        let is_linked = copy.link && chmod.is_empty();
+        if let (true, Some(word), true) = (is_linked, &copy.chown, owner.as_ref().is_some_and(owner::has_names)) {
+            return Err(error_at(word, "linked-owner", format!("`{chown}` cannot be looked up with `--link`"))
+                .label("a name")
+                .hint("write numbers: with `--link` nothing of the image is read, so neither is its `/etc/passwd`"));
+        }
         let mode = match &copy.chmod {
             Some(word) => modes::parse(word, &chmod)?,
             None => None,
@@ -84,7 +93,7 @@ impl StageLowering<'_, '_> {
         };
         Ok(Shared {
             destination: self.expand(&copy.destination)?,
-            owner: owner::parse(&chown),
+            owner,
             mode,
             chown,
             chmod,
@@ -94,6 +103,7 @@ impl StageLowering<'_, '_> {
             parents: copy.parents,
             keep_git_dir: copy.keep_git_dir,
             unpack: copy.unpack,
+            link: is_linked,
             is_add,
         })
     }
@@ -266,6 +276,7 @@ impl Shared {
             contents_only: false,
             parents: false,
             exclude: self.exclude.clone(),
+            linked: self.link,
         }
     }
 

@@ -16,6 +16,12 @@ pub(crate) fn parse(text: &str) -> Option<Owner> {
     Some(Owner { user, group: group.map(reference) })
 }
 
+/// Whether it takes the image's `/etc/passwd` or `/etc/group` to tell the ids.
+pub(crate) fn has_names(owner: &Owner) -> bool {
+    let is_name = |reference: &UserRef| matches!(reference, UserRef::Name(_));
+    is_name(&owner.user) || owner.group.as_ref().is_some_and(is_name)
+}
+
 fn reference(text: &str) -> UserRef {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {

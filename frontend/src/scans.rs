@@ -56,6 +56,7 @@ pub(crate) fn context_step(graph: &mut Graph) -> Input {
         contents_only: true,
         parents: false,
         exclude: Vec::new(),
+        linked: false,
     };
     let action = FileAction { base: None, from: Some(0), output: Some(0), kind: FileActionKind::Copy(copy) };
     let mut step = Step::new(Operation::File(vec![action]), "[internal] copy build context to be scanned");

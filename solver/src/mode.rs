@@ -66,8 +66,8 @@ impl FileMode {
     pub(crate) fn encode(mode: Option<&Self>, encoder: &mut Encoder) {
         match mode {
             None => encoder.position(None),
-            Some(Self::Exact(bits)) => encoder.number(u64::from(*bits)),
-            Some(Self::Changes(changes)) => encoder.tag("mode.changes").text(&changes.text),
+            Some(Self::Exact(bits)) => encoder.tag("mode.exact.v2").number(u64::from(*bits)),
+            Some(Self::Changes(changes)) => encoder.tag("mode.changes.v2").text(&changes.text),
         };
     }
 }
@@ -123,7 +123,6 @@ fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
     let actions = clause.trim_start_matches(['u', 'g', 'o', 'a']);
     let named = clause.get(..clause.len() - actions.len())?;
     let who = named.chars().map(whose).fold(0, |who, bits| who | bits);
-    let who = if named.is_empty() { EVERYBODY } else { who };
     let mut rest = actions;
     while !rest.is_empty() {
         let mut characters = rest.chars();
@@ -135,7 +134,7 @@ fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
         };
         let behind = characters.as_str();
         let end = behind.find(['+', '-', '=']).unwrap_or(behind.len());
-        changes.push(parse_action(who, operator, behind.get(..end)?)?);
+        parse_action(who, operator, behind.get(..end)?, changes)?;
         rest = behind.get(end..)?;
     }
     (!actions.is_empty()).then_some(())
@@ -150,31 +149,42 @@ fn whose(character: char) -> u32 {
     }
 }
 
-fn parse_action(who: u32, operator: Operator, text: &str) -> Option<Change> {
-    let like_those = match text {
-        "u" => Some(6),
-        "g" => Some(3),
-        "o" => Some(0),
-        _ => None,
-    };
-    if let Some(shift) = like_those {
-        return Some(Change { who: who & 0o777, operator, bits: Bits::LikeThose(shift) });
-    }
-    let (mut bits, mut or_execute, mut who) = (0, false, who);
+/// Adds the changes of one operator. Where the bits of others (`g=u`) come among letters, each is a change of its own.
+fn parse_action(named: u32, operator: Operator, text: &str, changes: &mut Vec<Change>) -> Option<()> {
+    let is_named = named != 0;
+    let mut who = if is_named { named } else { EVERYBODY };
+    let (mut bits, mut or_execute) = (0, false);
+    // What is only about the others has nothing to do with set-ids and the sticky bit.
+    let is_about_others = named == OTHERS;
+    let before = changes.len();
     for character in text.chars() {
         match character {
             'r' => bits |= 0o444,
             'w' => bits |= 0o222,
             'x' => bits |= 0o111,
             'X' => or_execute = true,
+            's' | 't' if is_about_others => {}
             's' => bits |= SET_IDS,
-            // The sticky bit goes with the others.
-            't' if who & OTHERS != 0 => (bits, who) = (bits | STICKY, who | STICKY),
-            't' => {}
+            't' => {
+                bits |= STICKY;
+                // Where nobody is named, `t` is the one that is, as in BSD.
+                who = if is_named { who | STICKY } else { STICKY };
+            }
+            'u' | 'g' | 'o' => {
+                if bits != 0 || or_execute {
+                    changes.push(Change { who, operator, bits: Bits::These { bits, or_execute } });
+                    (bits, or_execute) = (0, false);
+                }
+                let shift = u32::from(character == 'u') * 6 + u32::from(character == 'g') * 3;
+                changes.push(Change { who: who & 0o777, operator, bits: Bits::LikeThose(shift) });
+            }
             _ => return None,
         }
     }
-    Some(Change { who, operator, bits: Bits::These { bits, or_execute } })
+    if bits != 0 || or_execute || changes.len() == before {
+        changes.push(Change { who, operator, bits: Bits::These { bits, or_execute } });
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -198,7 +208,15 @@ mod tests {
             ("ug+s", 0o755, false, 0o6755),
             ("o+s", 0o755, false, 0o755),
             ("+t", 0o755, true, 0o1755),
-            ("u+t", 0o755, true, 0o755),
+            ("u+t", 0o755, true, 0o1755),
+            ("g+t", 0o755, false, 0o1755),
+            ("o+t", 0o755, true, 0o755),
+            ("=t", 0o644, false, 0o1644),
+            ("u=t", 0o644, false, 0o1044),
+            ("uo+s", 0o755, false, 0o4755),
+            ("u=gw", 0o050, false, 0o250),
+            ("a+ug", 0o640, false, 0o666),
+            ("g=wo", 0o705, false, 0o755),
             ("a=r", 0o1777, true, 0o1444),
             ("u+rwx,g-rwx,o=x", 0o070, false, 0o701),
         ];

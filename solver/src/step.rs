@@ -347,6 +347,9 @@ pub struct CopyAction {
     /// Patterns, as in `.dockerignore`, of what is left out, relative to the directory that is copied or to the
     /// part of `source` before its first wildcard.
     pub exclude: Vec<String>,
+    /// Whether it is done in an empty tree, which then lies above what it builds on (`--link`): it sees nothing of that,
+    /// neither links nor names of users.
+    pub linked: bool,
 }
 
 /// Makes a directory and the ones above it that are not there (LLB `FileActionMkDir` with `makeParents`).
@@ -525,6 +528,9 @@ impl FileAction {
                 FileMode::encode(copy.mode.as_ref(), encoder);
                 encoder.flag(copy.wildcard).flag(copy.allow_empty_wildcard).flag(copy.unpack);
                 encoder.flag(copy.contents_only).flag(copy.parents).texts(&copy.exclude);
+                if copy.linked {
+                    encoder.tag("linked");
+                }
             }
             FileActionKind::Mkdir(mkdir) => {
                 encoder.tag("mkdir").text(&mkdir.path).number(u64::from(mkdir.mode));

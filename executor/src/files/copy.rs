@@ -5,17 +5,20 @@
 //! | file | missing, no `/` behind it | that file |
 //! | file | missing with `/`, or a directory | a file of the source's name in it |
 //! | file | a file or link in a directory | replaced |
-//! | directory | missing | a new directory (0755) with the source's contents |
+//! | directory | missing | a new directory with the source's contents |
 //! | directory | a directory | merged into it, which keeps its metadata; those inside take the source's |
 //! | directory | anything else | an error, as is a file over a directory |
 //!
 //! With `--parents` the selection is the directory that paths are kept from, with the directories on the way: one
 //! that exists keeps its metadata, a new one takes the source's.
 //!
+//! Directories that a copy makes have the mode 0755, or what an octal `--chmod` of up to 777 says; any other is about
+//! what is copied alone.
+//!
 //! Links of the destination are followed within the image, those inside a copied directory are not.
 
 use kiln_cache::{Store, Timestamp};
-use kiln_solver::{Cancel, CopyAction};
+use kiln_solver::{Cancel, CopyAction, FileMode};
 
 use super::plan::{Ids, Plan, Twin, What};
 use super::select::{Match, select};
@@ -23,7 +26,7 @@ use super::tree::Item;
 use super::{FileError, Kind, Metadata, Tree, owner, unpack};
 use crate::paths::{self, Seen};
 
-/// What directories that a copy needs are made with.
+/// What directories that a copy needs are made with where nothing else is said.
 pub(super) const NEW_DIRECTORY: u32 = 0o755;
 
 /// Plans one copy.
@@ -92,7 +95,8 @@ fn target(plan: &mut Plan, found: &Match, action: &CopyAction, owner: Ids) -> Re
     let is_directory = written.ends_with(b"/") || paths::name(written) == b".";
     let needed = if is_directory { &cleaned[..] } else { paths::parent(&cleaned) };
     let needed = plan.resolve(needed)?;
-    plan.make_directories(&needed, NEW_DIRECTORY, owner)?;
+    let mode = new_directory(action);
+    plan.make_directories(&needed, mode, owner)?;
 
     let mut target = plan.resolve(&cleaned)?;
     let there = plan.seen(&target);
@@ -103,8 +107,15 @@ fn target(plan: &mut Plan, found: &Match, action: &CopyAction, owner: Ids) -> Re
     }
     let makes_itself = found.is_directory() && action.contents_only && there.is_none();
     let needed = if makes_itself { &target[..] } else { paths::parent(&target) };
-    plan.make_directories(needed, NEW_DIRECTORY, owner)?;
+    plan.make_directories(needed, mode, owner)?;
     Ok(target)
+}
+
+fn new_directory(action: &CopyAction) -> u32 {
+    match action.mode {
+        Some(FileMode::Exact(bits)) if bits <= 0o777 => bits,
+        _ => NEW_DIRECTORY,
+    }
 }
 
 fn metadata(item: &Item, action: &CopyAction, owner: Option<Ids>) -> Metadata {

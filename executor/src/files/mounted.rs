@@ -24,6 +24,7 @@ pub(crate) fn copy_of_path(selector: &str, destination: &str) -> CopyAction {
         contents_only: destination == "/",
         parents: false,
         exclude: Vec::new(),
+        linked: false,
     }
 }
 

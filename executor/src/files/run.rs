@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use kiln_cache::{Store, Timestamp, View};
 use kiln_solver::{
-    Cancel, Change, FileAction, FileActionKind, Job, Layer, Made, Mismatch, MkfileAction, Observation, Origin, Output,
+    Cancel, Change, CopyAction, FileAction, FileActionKind, Job, Layer, Made, Mismatch, MkfileAction, Observation,
+    Origin, Output,
 };
 
 use super::plan::Plan;
@@ -76,7 +77,11 @@ impl Run<'_> {
         let mut plan = self.base(position, action)?;
         match &action.kind {
             FileActionKind::Copy(copy_action) => {
-                let tree = from.ok_or_else(|| malformed("a copy has nothing to copy from"))?;
+                // `COPY --from=scratch`: nothing is there to be copied.
+                let tree = match from {
+                    Some(tree) => tree,
+                    None => self.executor.tree(&Output::Layers(Vec::new()), cancel)?,
+                };
                 copy::copy(&mut plan, &tree, copy_action, self.executor.store(), cancel)?;
             }
             FileActionKind::Mkdir(mkdir) => {
@@ -91,10 +96,11 @@ impl Run<'_> {
 
     /// The plan that an action goes on with, or a new one above what it builds on.
     fn base(&mut self, position: usize, action: &FileAction) -> Result<Plan, ExecutorError> {
-        let Some(base) = action.base else { return self.plan(Vec::new()) };
+        let Some(base) = action.base else { return self.plan(Vec::new(), true) };
+        let is_seen = !matches!(&action.kind, FileActionKind::Copy(CopyAction { linked: true, .. }));
         let Some(result) = base.checked_sub(self.job.inputs.len()) else {
             return match &self.job.inputs[base] {
-                Output::Layers(layers) => self.plan(layers.clone()),
+                Output::Layers(layers) => self.plan(layers.clone(), is_seen),
                 Output::Local(name) => Err(malformed(format!("the context `{name}` cannot be changed"))),
             };
         };
@@ -108,19 +114,21 @@ impl Run<'_> {
             Some(tip @ Tip::Open(_)) if !others && !wanted && action.from != Some(base) => {
                 match std::mem::replace(tip, Tip::Closed(Vec::new())) {
                     Tip::Open(plan) => Ok(plan),
-                    Tip::Closed(layers) => self.plan(layers),
+                    Tip::Closed(layers) => self.plan(layers, is_seen),
                 }
             }
             _ => {
                 let layers = self.close(result)?;
-                self.plan(layers)
+                self.plan(layers, is_seen)
             }
         }
     }
 
-    fn plan(&mut self, layers: Vec<Layer>) -> Result<Plan, ExecutorError> {
+    /// A layer to be above others, of which it sees what is there or nothing.
+    fn plan(&mut self, layers: Vec<Layer>, is_seen: bool) -> Result<Plan, ExecutorError> {
         self.begun += 1;
-        let view = View::new(self.executor.stored(&layers, self.job.cancel)?);
+        let seen = if is_seen { self.executor.stored(&layers, self.job.cancel)? } else { Vec::new() };
+        let view = View::new(seen);
         Ok(Plan::new(layers, view, timestamp(self.executor.created())))
     }
 

@@ -138,6 +138,7 @@ fn flags(copy: &CopyAction) -> String {
     for (is_set, flag) in [
         (copy.unpack, " unpack"),
         (copy.parents, " parents"),
+        (copy.linked, " linked"),
         (!copy.wildcard, " literally"),
         (!copy.allow_empty_wildcard, " at-least-one"),
         (!copy.contents_only, " whole-directories"),

@@ -67,7 +67,7 @@ fn what_does_not_matter_to_a_step_is_not_in_its_digest() {
     talkative.build_args.insert("HTTP_PROXY".into(), "http://proxy".into());
     talkative.labels.insert("a".into(), "b".into());
     talkative.no_cache = NoCache::All;
-    let other_names = "# a comment\nFROM alpine AS build\nLABEL x=y\nEXPOSE 80\nCMD x\nCOPY  --link a /b\nrun make\n";
+    let other_names = "# a comment\nFROM alpine AS build\nLABEL x=y\nEXPOSE 80\nCMD x\nCOPY  a /b\nrun make\n";
     assert_eq!(lowered(other_names, &talkative), digest);
     assert_ne!(lowered("FROM alpine\nCOPY a /b\nRUN make all\n", &plain), digest);
     assert_ne!(lowered("FROM alpine\nENV a=b\nCOPY a /b\nRUN make\n", &plain), digest);

@@ -37,6 +37,7 @@ fn copy() -> CopyAction {
         contents_only: true,
         parents: false,
         exclude: vec!["*.md".into()],
+        linked: false,
     }
 }
 
@@ -194,7 +195,7 @@ const PINNED: [&str; 8] = [
     "a0c38d9dc64b",
     "c6ab9b97a43e",
     "f6de71930b86",
-    "dc5f701351f6",
+    "54b977f5fb03",
     "a3a2696021c0",
     "2f381c929c25",
     "f00e67d201ce",

@@ -154,5 +154,6 @@ fn from_to(source: &str, destination: &str) -> CopyAction {
         contents_only: true,
         parents: false,
         exclude: Vec::new(),
+        linked: false,
     }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use kiln_solver::FileMode;
 
 #[test]
 fn copies_land_where_docker_puts_them() {
@@ -182,8 +183,17 @@ fn metadata_of_copies_are_buildkits() {
     let changed = CopyAction { owner, mode: Some(0o640.into()), ..from_to("dir", "/new") };
     assert_eq!(
         show(&base, &changed),
-        ["new 755 7:8 1500000000", "new/sub 640 7:8 1500000000", "new/sub/file 640 7:8 1500000000"]
+        ["new 640 7:8 1500000000", "new/sub 640 7:8 1500000000", "new/sub/file 640 7:8 1500000000"]
     );
+    // Directories that have to be made take an octal mode without set-ids, too.
+    let made = |mode: FileMode| {
+        let action = CopyAction { mode: Some(mode), ..from_to("dir/sub/file", "/p/q/") };
+        let view = world.view(&world.copy_from(&world.context(), &base, &action).unwrap());
+        ["p", "p/q"].map(|path| view.entry(path.as_bytes()).unwrap().entry.mode)
+    };
+    assert_eq!(made(0o710.into()), [0o710; 2]);
+    assert_eq!(made(0o2710.into()), [0o755; 2]);
+    assert_eq!(made(FileMode::Changes("go=".parse().unwrap())), [0o755; 2]);
     // From layers the owner comes along.
     let source = world.layer_of(|root| {
         fill(root, &["dir/sub/file"]);

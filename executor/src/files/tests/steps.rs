@@ -62,6 +62,43 @@ fn actions_that_build_on_each_other_make_one_layer() {
     assert_eq!(world.show(layers), ["etc/", "etc/x=etc/x", "to/", "to/a=a", "to/b=b", "to/c=dir/c"]);
 }
 
+/// `COPY --link`: as if the destination were empty.
+#[test]
+fn a_linked_copy_sees_nothing_of_its_base() {
+    let world = World::new(&["a", "b"]);
+    let executor = executor(&world);
+    let base = world.layer(&["link->real", "real/x", "old/y", "file"]);
+    let linked = |destination| FileActionKind::Copy(CopyAction { linked: true, ..from_to("a", destination) });
+    let actions = vec![
+        action(Some(0), Some(1), None, linked("/link/")),
+        action(Some(2), Some(1), None, linked("/real/sub/")),
+        action(Some(3), Some(1), None, linked("/file/a")),
+        action(Some(4), Some(1), Some(0), linked("/old")),
+    ];
+    let inputs = [Output::Layers(base.clone()), Output::Local("context".to_owned())];
+    let outputs = run(&executor, actions.clone(), &inputs).unwrap();
+    let [Output::Layers(layers)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(layers[..base.len()], base, "it lies above its base");
+    let all =
+        ["file/", "file/a=a", "link/", "link/a=a", "old=a", "real/", "real/sub/", "real/sub/a=a", "real/x=real/x"];
+    assert_eq!(world.show(layers), all);
+    // Above another base it is the same layer.
+    let other = world.layer(&["link/real", "old->y"]);
+    let inputs = [Output::Layers(other), Output::Local("context".to_owned())];
+    let outputs = run(&executor, actions, &inputs).unwrap();
+    let [Output::Layers(others)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(others.last(), layers.last());
+}
+
+#[test]
+fn nothing_is_copied_from_scratch() {
+    let world = World::new(&[]);
+    let copy = FileActionKind::Copy(CopyAction { wildcard: false, ..from_to("", "/to") });
+    let outputs = run(&executor(&world), vec![action(None, None, Some(0), copy)], &[]).unwrap();
+    let [Output::Layers(layers)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(world.show(layers), ["to/"]);
+}
+
 #[test]
 fn workdir_makes_what_is_missing_and_nothing_else() {
     let world = World::new(&[]);
