@@ -121,15 +121,10 @@ fn count(word: Option<&Word>) -> Result<i64, Diagnostic> {
     }
 }
 
-/// As Go prints the struct with `%+v`.
+/// As Go prints a pointer to the struct with `%q`: the count is the character of that number.
 fn printed(check: &spec::Healthcheck) -> String {
-    format!(
-        "{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-        list(&check.test),
-        go_format::duration(check.interval),
-        go_format::duration(check.timeout),
-        go_format::duration(check.start_period),
-        go_format::duration(check.start_interval),
-        check.retries,
-    )
+    let times = [check.interval, check.timeout, check.start_period, check.start_interval];
+    let times = times.map(|time| go_format::quoted(&go_format::duration(time))).join(" ");
+    let retries = go_format::quoted_character(check.retries);
+    format!("&{{{} {times} {retries}}}", go_format::quoted_list(&check.test))
 }

@@ -80,6 +80,9 @@ impl StageLowering<'_, '_> {
     }
 
     pub(crate) fn expose(&mut self, specifications: &[Word]) -> Result<(), Diagnostic> {
+        // BuildKit's order, in the history: that of the words as they are written.
+        let mut specifications: Vec<&Word> = specifications.iter().collect();
+        specifications.sort_by(|one, other| one.value.cmp(&other.value));
         let mut ports = Vec::new();
         for specification in specifications {
             ports.extend(self.ports(specification)?);

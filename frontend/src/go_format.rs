@@ -10,26 +10,36 @@ pub(crate) fn list(items: &[impl AsRef<str>]) -> String {
 
 /// `%q` of a list of strings: `["a" "b"]`.
 pub(crate) fn quoted_list(items: &[String]) -> String {
-    let items: Vec<String> = items.iter().map(|item| quote(item)).collect();
+    let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
     format!("[{}]", items.join(" "))
 }
 
-/// `strconv.Quote`.
-fn quote(text: &str) -> String {
+/// `%q` of a string, `strconv.Quote`.
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for character in text.chars() {
-        quote_character(character, &mut quoted);
+        quote_character(character, '"', &mut quoted);
     }
     quoted.push('"');
     quoted
 }
 
-fn quote_character(character: char, quoted: &mut String) {
+/// `%q` of a number, `strconv.QuoteRune` of the character that it stands for.
+pub(crate) fn quoted_character(number: i64) -> String {
+    let character = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let mut quoted = String::from("'");
+    quote_character(character, '\'', &mut quoted);
+    quoted.push('\'');
+    quoted
+}
+
+fn quote_character(character: char, quote: char, quoted: &mut String) {
     let code = u32::from(character);
     // Writing to a string cannot fail.
     let _ = match character {
-        '"' | '\\' => write!(quoted, "\\{character}"),
+        '\\' => quoted.write_str("\\\\"),
+        _ if character == quote => write!(quoted, "\\{character}"),
         '\x07' => quoted.write_str("\\a"),
         '\x08' => quoted.write_str("\\b"),
         '\x0c' => quoted.write_str("\\f"),
@@ -99,6 +109,27 @@ mod tests {
         assert_eq!(quoted_list(&[]), "[]");
         let items = ["a \"b\"".to_owned(), "tab\t\\ \u{1b} é \u{a0} \u{200b}".to_owned()];
         assert_eq!(quoted_list(&items), r#"["a \"b\"" "tab\t\\ \x1b é \u00a0 \u200b"]"#);
+    }
+
+    #[test]
+    fn numbers_are_quoted_as_characters() {
+        let cases = [
+            (0, r"'\x00'"),
+            (3, r"'\x03'"),
+            (10, r"'\n'"),
+            (34, "'\"'"),
+            (39, r"'\''"),
+            (92, r"'\\'"),
+            (127, r"'\x7f'"),
+            (173, r"'\u00ad'"),
+            (200, "'È'"),
+            (8364, "'€'"),
+            (0xd800, "'\u{fffd}'"),
+            (0x11_0000, "'\u{fffd}'"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(quoted_character(number), text);
+        }
     }
 
     #[test]

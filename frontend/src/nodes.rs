@@ -131,6 +131,11 @@ impl<'a> Plan<'a> {
             Some(replacement) => findings.keep(self.replaced(replacement)),
             None => findings.keep(self.stage_root(stage, &platform, planner)),
         };
+        // `FROM --platform` chooses an image; from nothing there is nothing to choose.
+        let platform = match &root {
+            Some(Root::Scratch) => planner.options.platform.clone(),
+            _ => platform,
+        };
         Node {
             label: stage.name.clone().unwrap_or_else(|| format!("stage-{index}")),
             name: stage.name.clone(),

@@ -57,7 +57,9 @@ impl StageState {
         let mut directory = "/".to_owned();
         if !image.config.working_dir.is_empty() {
             directory = paths::join("/", &image.config.working_dir);
-            image.config.working_dir.clone_from(&directory);
+            if !image.config.working_dir.starts_with('/') {
+                image.config.working_dir.clone_from(&directory);
+            }
         }
         let environment = Environment::of(&image.config.env);
         Self {

@@ -14,14 +14,16 @@ impl StageLowering<'_, '_> {
         let path = self.expand(word)?;
         let directory = paths::join(&self.state.directory, &path);
         self.state.directory.clone_from(&directory);
-        self.state.image.config.working_dir.clone_from(&directory);
+        // The config has an absolute path as it is written.
+        let written = if path.starts_with('/') { path } else { directory.clone() };
+        self.state.image.config.working_dir.clone_from(&written);
         if directory == "/" {
             self.naming.skip();
-            self.state.note("WORKDIR /");
+            self.state.note(format!("WORKDIR {written}"));
             return Ok(());
         }
         self.make_directory(&directory, current);
-        self.state.note_layer(format!("WORKDIR {directory}"));
+        self.state.note_layer(format!("WORKDIR {written}"));
         Ok(())
     }
 

@@ -25,8 +25,9 @@ pub struct Assembled {
 /// `image` is the config as the frontend leaves it: the base's `rootfs` still in it, and its own history behind
 /// the base's, without times. `layers` are all layers of the image, the base's first. Nothing depends on the
 /// clock: a step's entry gets the time at which its layer was made, an entry without a layer that of the one
-/// before, and the image the time of its last entry. So the same layers give the same image again. `fixed` is
-/// the time of the image and of everything in its history that is younger (`SOURCE_DATE_EPOCH`), where there is one.
+/// before, and the image the time of its last entry; one without any layer has no times. So the same layers give the
+/// same image again. `fixed` is the time of the image and of everything of the build's own in its history that is
+/// younger (`SOURCE_DATE_EPOCH`), where there is one.
 ///
 /// # Errors
 /// When the store cannot be read or written.
@@ -39,10 +40,12 @@ pub fn assemble(
     let times = layer_times(store, layers)?;
     let mut image = image.clone();
     fit_history(&mut image, layers.len());
+    let own_part = own_part(&image.history);
     date_history(&mut image, &times);
     image.created = image.history.iter().rev().find_map(|entry| entry.created.clone());
     if let Some(fixed) = fixed {
-        hold_back(&mut image.history, fixed);
+        let own = image.history.iter_mut().skip(own_part);
+        own.for_each(|entry| hold_back(entry, fixed));
         image.created = Some(format_time(fixed));
     }
     image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
@@ -125,10 +128,15 @@ fn layer_times(store: &Store, layers: &[Layer]) -> Result<Vec<Option<String>>, I
     layers.iter().map(time).collect()
 }
 
+/// Where the build's own entries begin, as long as they have no times: behind the last of the base that has one.
+fn own_part(history: &[History]) -> usize {
+    history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |last| last + 1)
+}
+
 /// Makes as many entries stand for a layer as there are layers. The history of a base image may have fewer
 /// (tools that flatten images leave it out) or more; its part is what gets mended, never the build's own.
 fn fit_history(image: &mut Image, layers: usize) {
-    let own_part = image.history.iter().rposition(|entry| entry.created.is_some()).map_or(0, |last| last + 1);
+    let own_part = own_part(&image.history);
     let entries = image.history.iter().filter(|entry| !entry.empty_layer).count();
     if entries < layers {
         let created = image.created.clone();
@@ -141,28 +149,26 @@ fn fit_history(image: &mut Image, layers: usize) {
     with_layer.take(surplus).for_each(|entry| entry.empty_layer = true);
 }
 
-/// Fills in the times that are absent: that of the layer, or else of the entry before, or else of the first one
-/// that has any. An image without any time at all is as old as its base.
+/// Fills in the times that are absent: that of the layer, or else of the entry before, or else of the first one that
+/// has any, or of the base. An image of no layers at all has none.
 fn date_history(image: &mut Image, times: &[Option<String>]) {
     let mut times = times.iter();
     for entry in &mut image.history {
         let own = if entry.empty_layer { None } else { times.next().cloned().flatten() };
         entry.created = entry.created.take().or(own);
     }
-    let epoch = || format_time(SystemTime::UNIX_EPOCH);
     let first = image.history.iter().find_map(|entry| entry.created.clone());
-    let mut before = first.or_else(|| image.created.clone()).unwrap_or_else(epoch);
+    let Some(mut before) = first.or_else(|| image.created.clone()) else { return };
     for entry in &mut image.history {
         before = entry.created.get_or_insert(before).clone();
     }
 }
 
-/// Makes nothing younger than a time.
-fn hold_back(history: &mut [History], fixed: SystemTime) {
-    for created in history.iter_mut().filter_map(|entry| entry.created.as_mut()) {
-        if parse_time(created).is_none_or(|time| time > fixed) {
-            *created = format_time(fixed);
-        }
+/// Makes an entry no younger than a time.
+fn hold_back(entry: &mut History, fixed: SystemTime) {
+    let is_older = |created: &String| parse_time(created).is_some_and(|time| time <= fixed);
+    if !entry.created.as_ref().is_some_and(is_older) {
+        entry.created = Some(format_time(fixed));
     }
 }
 

@@ -96,12 +96,14 @@ fn a_base_with_too_much_history_gives_in() {
 }
 
 #[test]
-fn an_image_of_nothing_is_as_old_as_its_base_or_the_epoch() {
+fn an_image_of_nothing_is_as_old_as_its_base_or_has_no_time() {
     let bench = Bench::new();
     let mut image = base(10, 0, vec![entry(None, "env", true)]);
     assert_eq!(told(&assemble(bench.store(), &image, &[], None).unwrap().image), ["(10 env)"]);
     image.created = None;
-    assert_eq!(told(&assemble(bench.store(), &image, &[], None).unwrap().image), ["(0 env)"]);
+    let timeless = assemble(bench.store(), &image, &[], None).unwrap().image;
+    assert_eq!((timeless.created, &timeless.history[0].created), (None, &None));
+    assert_eq!(told(&assemble(bench.store(), &image, &[], Some(at(30))).unwrap().image), ["(30 env)"]);
     image.history.clear();
     let empty = assemble(bench.store(), &image, &[], None).unwrap().image;
     assert_eq!((empty.created, empty.history), (None, Vec::new()));
@@ -110,9 +112,10 @@ fn an_image_of_nothing_is_as_old_as_its_base_or_the_epoch() {
 #[test]
 fn a_fixed_time_holds_back_what_is_younger() {
     let bench = Bench::new();
-    let history = vec![entry(Some(10), "base", false), entry(None, "run", false)];
+    let base_part = [entry(Some(10), "base", false), entry(Some(40), "younger base", true)];
+    let history = [&base_part[..], &[entry(None, "run", false)]].concat();
     let layers = [absent(), layer(&bench, "a", at(50))];
     let built = assemble(bench.store(), &base(10, 1, history), &layers, Some(at(30))).unwrap();
-    assert_eq!(told(&built.image), ["10 base", "30 run"]);
+    assert_eq!(told(&built.image), ["10 base", "(40 younger base)", "30 run"]);
     assert_eq!(built.image.created, Some(format_time(at(30))));
 }
