@@ -215,7 +215,7 @@ fn signed_headers<'a>(
 }
 
 /// The code of an error document, such as `NoSuchBucket`.
-fn complaint(text: &str) -> Option<String> {
+pub(crate) fn complaint(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
     let is_plain = code.len() < 100 && code.chars().all(|letter| letter.is_ascii_alphanumeric());

@@ -9,8 +9,10 @@
 //! **Invariant**: nothing here prints, reads the environment or knows the home directory, and no TLS client and
 //! no thread is made before a byte has to come from a network.
 
+mod actions;
 mod assemble;
 pub mod attest;
+mod azure;
 mod bucket;
 mod choose;
 pub mod configuration;
@@ -34,6 +36,7 @@ pub mod remote_cache;
 pub mod spec;
 pub mod transfer;
 
+pub use actions::ActionsSettings;
 pub use assemble::{Assembled, LayerNotes, assemble, clamp, estargz};
 pub use bucket::{AwsSurroundings, BucketLogin, BucketSettings, Keys, WebIdentity};
 pub use configuration::{Configuration, Dns};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_tests::proxy::Proxy;
 use kiln_tests::registry::{Registry, free_port};
 use kiln_tests::users::{self, User};
-use kiln_tests::{Kiln, Project, World, bucket, run};
+use kiln_tests::{Kiln, Project, World, actions, bucket, run};
 use serde_json::Value;
 
 const DOCKERFILE: &str = "FROM busybox AS build
@@ -387,12 +387,45 @@ fn a_bucket_is_asked_with_the_keys_of_the_machine() {
     build.env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ci").succeeds().all_cached().does_not_say("warning");
 }
 
+/// A branch finds what the branch has that it comes from, and writes what is its own.
+#[test]
+fn jobs_of_github_keep_it() {
+    let service = actions::Service::start();
+    let job = |world: &World, project: &Project, token: &str, more: &[&str]| {
+        let build = world.build(project).args(["--cache-from=type=gha,scope=app", "--explain"]).args(more);
+        build.env("ACTIONS_RESULTS_URL", service.url()).env("ACTIONS_RUNTIME_TOKEN", token)
+    };
+    let [branch, main] = actions::TOKENS;
+    let to = ["--cache-to=type=gha,scope=app,mode=max"];
+    let here = World::new();
+    let outcome = job(&here, &project(&here), main, &to).succeeds();
+    outcome.says("warning: cannot read the cache `gha:app`").says("exporting cache to GitHub Actions Cache");
+    let keys = service.keys();
+    let count = |beginning: &str| keys.iter().filter(|key| key.starts_with(beginning)).count();
+    assert_eq!((count("buildkit-blob-1-sha256:"), count("index-app-1-")), (7, 1), "{keys:?}");
+    let there = World::new();
+    let files = project(&there);
+    let outcome = job(&there, &files, branch, &to).args(["-t", "app"]).succeeds();
+    outcome.all_cached().says("in the cache `gha:app`").does_not_say("warning").does_not_say("hidden");
+    assert_eq!(there.tree(&files).text("count"), "10 /made\n");
+    // The same layers and records are the same entries, and the branch has an index of its own.
+    assert_eq!(service.keys().len(), keys.len() + 1);
+    job(&there, &files, branch, &to).succeeds().all_cached();
+    assert_eq!(service.keys().len(), keys.len() + 2);
+    assert!(service.keys().last().unwrap().ends_with("#2"), "{:?}", service.keys());
+    // What GitHub has thrown out is made again.
+    service.evict("buildkit-blob-1-");
+    let last = World::new();
+    let outcome = job(&last, &project(&last), branch, &[]).succeeds();
+    outcome.ran("WORKDIR").says("warning: cannot read the cache `gha:app`");
+    // Outside of a job there is none.
+    let outcome = last.build(&project(&last)).args(["--cache-from=type=gha", to[0]]).succeeds();
+    outcome.says("warning: `--cache-from` does nothing").says("warning: `--cache-to` does nothing");
+}
+
 #[test]
 fn what_cannot_be_read_yet_is_said() {
     let world = World::new();
-    let project = project(&world);
-    for kind in ["gha", "azblob"] {
-        let outcome = world.build(&project).arg(format!("--cache-from=type={kind}")).fails_with(2);
-        outcome.says("not supported in this version").says("hint:");
-    }
+    let outcome = world.build(&project(&world)).arg("--cache-from=type=azblob,name=a").fails_with(2);
+    outcome.says("not supported in this version").says("hint:");
 }

@@ -12,6 +12,7 @@
     reason = "this crate is linked into tests and benchmarks alone, where a panic is how a failure is told"
 )]
 
+pub mod actions;
 pub mod bases;
 pub mod bucket;
 pub mod buildah;

@@ -16,6 +16,7 @@ use super::watched::Watched;
 use crate::layout;
 use crate::parallel;
 use crate::registry::Failure;
+use crate::remote_cache::Actions;
 use crate::spec::{Descriptor, media_type};
 use crate::{ImageError, Reference};
 
@@ -192,6 +193,12 @@ impl Images {
             }
             Source::Bucket { settings, blobs } => {
                 let reader = self.bucket(settings)?.blob(format!("{blobs}{}", blob.digest), blob, cancel)?;
+                let (source, failure) = (reader.source().to_owned(), reader.failure());
+                let bytes = Box::new(Watched::new(reader, blob, self.watcher()));
+                Ok(Incoming { failure, source, bytes })
+            }
+            Source::Actions(settings) => {
+                let reader = self.actions(settings)?.blob(Actions::blob(&blob.digest), blob, cancel)?;
                 let (source, failure) = (reader.source().to_owned(), reader.failure());
                 let bytes = Box::new(Watched::new(reader, blob, self.watcher()));
                 Ok(Incoming { failure, source, bytes })

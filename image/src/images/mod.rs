@@ -19,11 +19,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kiln_cache::{ImageRecord, LayerBlob, Promise, Store};
 use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
 
+use crate::actions::ActionsCache;
 use crate::bucket::Bucket;
 use crate::registry::{CONFIG_LIMIT, Patience, Registries};
 use crate::spec::{Descriptor, Image, Manifest};
 use crate::transfer::{Nobody, Watcher};
-use crate::{BucketSettings, Configuration, Credentials, ImageError, Location, documents};
+use crate::{ActionsSettings, BucketSettings, Configuration, Credentials, ImageError, Location, documents};
 use flights::Flights;
 pub use pull::Pulled;
 pub(crate) use source::Source;
@@ -78,6 +79,7 @@ pub struct Images {
     /// Why the first layer that a cache elsewhere promised could not be had.
     broken: Mutex<Option<String>>,
     buckets: Mutex<Vec<(BucketSettings, Arc<Bucket>)>>,
+    actions: Mutex<Vec<(ActionsSettings, Arc<ActionsCache>)>>,
 }
 
 impl Images {
@@ -92,6 +94,7 @@ impl Images {
             watcher: Arc::new(Nobody),
             broken: Mutex::default(),
             buckets: Mutex::default(),
+            actions: Mutex::default(),
         }
     }
 
@@ -239,6 +242,17 @@ impl Images {
         let bucket = Arc::new(Bucket::new(settings, configuration, patience)?);
         buckets.push((settings.clone(), bucket.clone()));
         Ok(bucket)
+    }
+
+    pub(crate) fn actions(&self, settings: &ActionsSettings) -> Result<Arc<ActionsCache>, ImageError> {
+        let mut all = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, cache)) = all.iter().find(|(known, _)| known == settings) {
+            return Ok(cache.clone());
+        }
+        let Settings { configuration, patience, .. } = &self.settings;
+        let cache = Arc::new(ActionsCache::new(settings, configuration, patience)?);
+        all.push((settings.clone(), cache.clone()));
+        Ok(cache)
     }
 
     fn stacks(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Vec<Layer>>> {

@@ -14,7 +14,7 @@ use kiln_solver::{Digest, Layer};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{Descriptor, Manifest};
-use crate::{BucketSettings, ImageError};
+use crate::{ActionsSettings, BucketSettings, ImageError};
 
 const LONGEST: u64 = 1 << 20;
 
@@ -34,6 +34,9 @@ pub(crate) enum Source {
         /// The beginning of names.
         blobs: String,
     },
+    /// The cache of GitHub Actions; nothing that is kept, either.
+    #[serde(skip)]
+    Actions(ActionsSettings),
 }
 
 impl fmt::Display for Source {
@@ -41,6 +44,7 @@ impl fmt::Display for Source {
         match self {
             Self::Repository(name) => formatter.write_str(name),
             Self::Bucket { settings, .. } => write!(formatter, "s3://{}", settings.bucket),
+            Self::Actions(settings) => formatter.write_str(&settings.url),
             Self::Layout(directory) => write!(formatter, "oci-layout://{}", directory.display()),
         }
     }

@@ -29,7 +29,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 pub(crate) use body::{BlobReader, Failure};
 pub(crate) use endpoint::{is_loopback, is_nearby};
-pub(crate) use http::{Http, Request, Response, reason};
+pub(crate) use http::{Http, Request, Response, host, reason};
 pub(crate) use interruptible::{Meter, attended};
 pub(crate) use outgoing::{Body, Content, Part};
 pub use patience::Patience;

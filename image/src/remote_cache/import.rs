@@ -11,12 +11,13 @@ use kiln_cache::Promise;
 use kiln_solver::{Cancel, Digest};
 use serde::Deserialize;
 
-use super::Shelf;
 use super::gather::built;
 use super::inline;
 use super::ledger::{LEDGER, LEDGER_LIMIT, Ledger, LedgerStep};
 use super::lookup::Lookups;
 use super::wrap::{CACHE_CONFIG, ReadConfig};
+use super::{Actions, Shelf};
+use crate::actions::ActionsCache;
 use crate::bucket::Bucket;
 use crate::images::Source;
 use crate::layout::Layout;
@@ -44,6 +45,8 @@ pub enum ImportPlace {
     Registry(Reference),
     /// A bucket.
     Bucket(Box<Shelf>),
+    /// The cache of GitHub Actions.
+    Actions(Box<Actions>),
 }
 
 /// What a cache elsewhere knows.
@@ -91,6 +94,7 @@ enum From<'a> {
     Layout(Layout),
     Registry(&'a Reference),
     Bucket(Arc<Bucket>, &'a Shelf),
+    Actions(Arc<ActionsCache>),
 }
 
 /// Reads a cache and promises its layers to the store.
@@ -122,9 +126,15 @@ pub fn import(images: &Images, place: &ImportPlace, cancel: &Cancel) -> Result<C
             let source = Source::Bucket { settings: shelf.bucket.clone(), blobs: shelf.blobs() };
             (Reader { images, name: shelf.to_string(), source, from: From::Bucket(bucket, shelf) }, root)
         }
+        ImportPlace::Actions(actions) => {
+            let (cache, source) = (images.actions(&actions.settings)?, Source::Actions(actions.settings.clone()));
+            let configs = actions.configs(&cache, cancel)?;
+            let reader = Reader { images, name: actions.to_string(), source, from: From::Actions(cache) };
+            return reader.cache_of_configs(&configs);
+        }
     };
     match reader.from {
-        From::Bucket(..) => reader.cache_of_config(&root),
+        From::Bucket(..) | From::Actions(_) => reader.cache_of_configs(&[root]),
         From::Layout(_) | From::Registry(_) => reader.cache(&root),
     }
 }
@@ -155,13 +165,29 @@ impl Reader<'_> {
         Ok(self.promise(ledger, is_foreign))
     }
 
-    /// In a bucket there is no manifest: BuildKit's config is where everything begins.
-    fn cache_of_config(&self, bytes: &[u8]) -> Result<Cache, ImageError> {
-        let config: ReadConfig =
-            serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))?;
-        let Some(descriptor) = config.kiln else { return Ok(self.promise(Ledger::default(), true)) };
-        let ledger = self.read(&descriptor, "cache", LEDGER_LIMIT)?;
-        Ok(self.promise(Ledger::decode(&ledger, &self.name)?, false))
+    /// In a bucket there is no manifest: BuildKit's config is where everything begins. Of several, all are one cache.
+    fn cache_of_configs(&self, configs: &[Vec<u8>]) -> Result<Cache, ImageError> {
+        let (mut all, mut is_foreign, mut missing) = (Ledger::default(), false, None);
+        for bytes in configs {
+            let config: ReadConfig =
+                serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))?;
+            is_foreign = config.kiln.is_none() && configs.len() == 1;
+            let Some(descriptor) = config.kiln else { continue };
+            match self.read(&descriptor, "cache", LEDGER_LIMIT) {
+                Ok(ledger) => {
+                    let Ledger { layers, steps } = Ledger::decode(&ledger, &self.name)?;
+                    all.layers.extend(layers);
+                    all.steps.extend(steps);
+                }
+                // Of a cache that throws out what is old, others may have what one has lost.
+                Err(error @ ImageError::NotFound { .. }) => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match missing {
+            Some(error) if all.steps.is_empty() => Err(error),
+            _ => Ok(self.promise(all, is_foreign)),
+        }
     }
 
     fn root(&self, bytes: &[u8]) -> Result<Root, ImageError> {
@@ -194,7 +220,7 @@ impl Reader<'_> {
                 let reference = reference.with_digest(descriptor.digest);
                 Ok(self.images.registries().manifest(&reference, self.images.cancel())?.bytes)
             }
-            From::Bucket(..) => self.read(descriptor, "manifest", MANIFEST_LIMIT),
+            From::Bucket(..) | From::Actions(_) => self.read(descriptor, "manifest", MANIFEST_LIMIT),
         }
     }
 
@@ -204,13 +230,21 @@ impl Reader<'_> {
             From::Registry(reference) => self.images.small_blob(reference, descriptor, what, limit),
             From::Bucket(bucket, shelf) => {
                 let bytes = bucket.get(&shelf.blob(&descriptor.digest), what, limit, self.images.cancel())?;
-                let (expected, found) = (descriptor.digest, Digest::of(&bytes));
-                if found != expected {
-                    return Err(ImageError::WrongDigest { what, source_name: self.name.clone(), expected, found });
-                }
-                Ok(bytes)
+                self.verify(descriptor, what, bytes)
+            }
+            From::Actions(cache) => {
+                let bytes = cache.get(&Actions::blob(&descriptor.digest), what, limit, self.images.cancel())?;
+                self.verify(descriptor, what, bytes)
             }
         }
+    }
+
+    fn verify(&self, descriptor: &Descriptor, what: &'static str, bytes: Vec<u8>) -> Result<Vec<u8>, ImageError> {
+        let (expected, found) = (descriptor.digest, Digest::of(&bytes));
+        if found != expected {
+            return Err(ImageError::WrongDigest { what, source_name: self.name.clone(), expected, found });
+        }
+        Ok(bytes)
     }
 
     /// The cache of a ledger, as far as the layers in it can be had.

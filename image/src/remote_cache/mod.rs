@@ -3,12 +3,13 @@
 //! What is told is a [`ledger`]: of each step the keys that it goes by, what it observed, and the layers that it came
 //! to, each with its blob, its diffID, and the digest of its content. [`gather`] writes it from what the store and the
 //! caches that were read know, [`wrap`] puts it, and the blobs, into the documents of a BuildKit cache; [`place`] sends
-//! those to a directory, a registry or a bucket; inside an image it is [`inline`]. On the other side [`import`] reads a
+//! those to a directory, a registry, a bucket ([`shelf`]) or the cache of GitHub Actions; inside an image it is [`inline`]. On the other side [`import`] reads a
 //! ledger, and [`lookup`] answers the solver from it where the store knows nothing.
 //!
 //! No layer is fetched before something needs its files or bytes: the store is promised it
 //! ([`kiln_cache::Promise`]), and holds whoever sends it to that.
 
+mod actions;
 mod gather;
 mod import;
 mod inline;
@@ -18,6 +19,7 @@ mod place;
 mod shelf;
 mod wrap;
 
+pub use actions::Actions;
 pub use gather::{Gathered, Mode, gather};
 pub use import::{Cache, ImportPlace, import};
 pub use inline::{inline, remove_inline};

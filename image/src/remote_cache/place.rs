@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use kiln_solver::{Cancel, Digest, Layer};
 
 use super::wrap::{ExportOptions, Wrapped, wrap};
-use super::{Gathered, Shelf, ShelfOptions};
+use super::{Actions, Gathered, Shelf, ShelfOptions};
 use crate::export::{DirectorySink, LAYOUT_MARKER, Sink, blob_name};
 use crate::layout::REF_NAME;
 use crate::push::{Targets, push};
@@ -26,6 +26,8 @@ pub enum ExportPlace {
     Registry(Reference),
     /// A bucket.
     Bucket(Box<Shelf>, ShelfOptions),
+    /// The cache of GitHub Actions.
+    Actions(Box<Actions>),
 }
 
 /// Writes a cache; yields the digest of its manifest or index. Layers that the place has already are not looked at.
@@ -48,6 +50,7 @@ pub fn export(
             let targets = Targets { names: vec![reference.clone()], by_digest: false };
             push(images, &wrapped.parcel(), &targets, cancel)?;
         }
+        ExportPlace::Actions(actions) => actions.write(images, &wrapped, cancel)?,
         ExportPlace::Bucket(shelf, options) => shelf.write(images, &wrapped, options, cancel)?,
     }
     Ok(wrapped.root.digest)

@@ -1,5 +1,6 @@
 //! Caches elsewhere: `--cache-from` and `--cache-to`.
 
+mod actions;
 mod args;
 mod aws;
 mod bucket;
@@ -47,6 +48,11 @@ impl Imports {
     /// Begins to read the caches of the request.
     pub(super) fn begin(request: &CacheRequest, images: &Arc<Images>, progress: &Progress, cancel: &Cancel) -> Self {
         let imports = Self::default();
+        request.passed_over.iter().for_each(|flag| {
+            imports.warn(format!(
+                "`{flag}` does nothing: this is no job of GitHub Actions that has told kiln of its cache"
+            ));
+        });
         for place in request.from.clone() {
             let (images, progress, cancel) = (images.clone(), progress.clone(), cancel.clone());
             let name = name_of(&place);
@@ -86,6 +92,7 @@ fn name_of(place: &ImportPlace) -> String {
         ImportPlace::Local { directory, .. } => directory.display().to_string(),
         ImportPlace::Registry(reference) => reference.familiar(),
         ImportPlace::Bucket(shelf) => shelf.to_string(),
+        ImportPlace::Actions(actions) => actions.to_string(),
     }
 }
 
@@ -169,6 +176,7 @@ impl Builder<'_> {
                 }
                 ExportPlace::Registry(reference) => ("exporting cache to registry", reference.familiar()),
                 ExportPlace::Bucket(shelf, _) => ("exporting cache to Amazon S3", shelf.to_string()),
+                ExportPlace::Actions(actions) => ("exporting cache to GitHub Actions Cache", actions.to_string()),
             };
             let exported = self.progress.during(title, |group| {
                 let gathered = self.gather(*mode, told, layers, work)?;

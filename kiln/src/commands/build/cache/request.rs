@@ -9,7 +9,7 @@ use kiln_image::remote_cache::{ExportOptions, ExportPlace, ImportPlace, Mode};
 use kiln_image::{Configuration, Reference};
 use kiln_solver::Digest;
 
-use super::{CacheArgs, bucket};
+use super::{CacheArgs, actions, bucket};
 use crate::commands::build::output::{boolean, compression, split_fields};
 use crate::error::CliError;
 
@@ -22,6 +22,8 @@ pub(in crate::commands::build) struct CacheRequest {
     pub(super) to: Vec<CacheTo>,
     /// Registries that need not prove who they are.
     insecure: Vec<Reference>,
+    /// The flags that name a cache which is not there outside of a job.
+    pub(super) passed_over: Vec<&'static str>,
 }
 
 /// A cache that is written.
@@ -90,6 +92,10 @@ impl CacheRequest {
                 bucket::shelf_options(&mut attributes)?;
                 ImportPlace::Bucket(Box::new(shelf))
             }
+            "gha" => match actions::place(&mut attributes, variables)? {
+                Some(actions) => ImportPlace::Actions(Box::new(actions)),
+                None => return self.pass_over(attributes),
+            },
             "inline" => {
                 return Err(CliError::usage("a cache inside an image is read as type `registry`, with `ref=IMAGE`"));
             }
@@ -122,14 +128,25 @@ impl CacheRequest {
                 let shelf = bucket::shelf(&mut attributes, variables)?;
                 ExportPlace::Bucket(Box::new(shelf), bucket::shelf_options(&mut attributes)?)
             }
+            "gha" => match actions::place(&mut attributes, variables)? {
+                Some(actions) => ExportPlace::Actions(Box::new(actions)),
+                None => {
+                    attributes.how()?;
+                    return self.pass_over(attributes);
+                }
+            },
             other => return Err(unknown(other)),
         };
-        let mode = attributes.mode()?;
-        let options = attributes.options()?;
-        let ignore_error = attributes.flag("ignore-error", false)?;
+        let (mode, options, ignore_error) = attributes.how()?;
         attributes.finish()?;
         self.to.push(CacheTo::Place { place, mode, options, ignore_error });
         Ok(())
+    }
+
+    /// A job of CI may be tried where there is no CI.
+    fn pass_over(&mut self, attributes: Attributes) -> Result<(), CliError> {
+        self.passed_over.push(attributes.flag);
+        attributes.finish()
     }
 
     fn registry(&mut self, attributes: &mut Attributes) -> Result<Reference, CliError> {
@@ -151,9 +168,9 @@ fn shown(text: &str) -> &str {
 fn unknown(kind: &str) -> CliError {
     match kind {
         "" => CliError::usage("`type` is missing"),
-        "gha" | "azblob" => CliError::usage(format!("caches of type `{kind}` are not supported in this version"))
+        "azblob" => CliError::usage(format!("caches of type `{kind}` are not supported in this version"))
             .hint("`registry` works wherever images do"),
-        _ => CliError::usage(format!("unknown type `{kind}`: expected registry, local, s3 or inline")),
+        _ => CliError::usage(format!("unknown type `{kind}`: expected registry, local, s3, gha or inline")),
     }
 }
 
@@ -211,6 +228,11 @@ impl Attributes {
 
     pub(super) fn flag(&mut self, key: &str, default: bool) -> Result<bool, CliError> {
         self.take(key).map_or(Ok(default), |value| boolean(key, &value))
+    }
+
+    /// What and how a cache is written, and whether a failure is no more than a warning.
+    fn how(&mut self) -> Result<(Mode, ExportOptions, bool), CliError> {
+        Ok((self.mode()?, self.options()?, self.flag("ignore-error", false)?))
     }
 
     fn options(&mut self) -> Result<ExportOptions, CliError> {
@@ -309,13 +331,39 @@ mod tests {
     }
 
     #[test]
+    fn a_job_of_github_has_a_cache() {
+        let job = |name: &str| match name {
+            "ACTIONS_RUNTIME_TOKEN" => Some("hidden".into()),
+            "ACTIONS_RESULTS_URL" => Some("https://job/".into()),
+            _ => None,
+        };
+        let in_job = |text: &str| {
+            let args = CacheArgs { from: vec![text.to_owned()], to: Vec::new() };
+            let request = CacheRequest::new(&args, &job).unwrap();
+            let [ImportPlace::Actions(actions)] = &request.from[..] else { panic!("not of a job") };
+            (actions.settings.url.clone(), actions.scope.clone(), actions.timeout.as_secs())
+        };
+        let found = |url: &str, scope: &str, seconds| (url.to_owned(), scope.to_owned(), seconds);
+        assert_eq!(in_job("type=gha"), found("https://job/", "buildkit", 600));
+        assert_eq!(in_job("type=gha,scope=a,url_v2=http://b,timeout=30s,ghtoken=x"), found("http://b", "a", 30));
+        assert_eq!(in_job("type=gha,version=2,url=http://c").0, "http://c");
+        let outside = request(&["type=gha"], &["type=gha,mode=max,ignore-error=true,repository=a/b"]).unwrap();
+        assert_eq!(outside.passed_over, ["--cache-from", "--cache-to"]);
+        assert!(outside.from.is_empty() && outside.to.is_empty());
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         let cases = [
             ("type=local", "needs `src=DIRECTORY`"),
             ("type=registry", "needs `ref=NAME`"),
             ("type=registry,ref=A", "invalid image reference"),
             ("type=inline", "read as type `registry`"),
-            ("type=gha", "not supported in this version"),
+            ("type=azblob", "not supported in this version"),
+            ("type=gha,version=1", "GitHub has ended it"),
+            ("type=gha,url=http://ghes", "GitHub has ended it"),
+            ("type=gha,timeout=soon", "such as `10m`"),
+            ("type=gha,what=x", "has no attribute `what`"),
             ("type=tape", "unknown type `tape`"),
             ("type=local,src=a,dest=b", "has no attribute `dest`"),
             ("ref=a", "`type` is missing"),
