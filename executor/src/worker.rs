@@ -299,7 +299,7 @@ impl Executor {
         match output {
             Output::Layers(layers) => self.identity(layers),
             Output::Local(_) => {
-                let all = everything();
+                let all = CopyAction::everything();
                 Ok(Some(selected(&self.tree(output, cancel)?, &[&all], cancel)?))
             }
         }
@@ -316,23 +316,6 @@ fn copy_of(action: &FileAction) -> Option<&CopyAction> {
 /// A tree of one layer that was made here.
 fn built(layer: &StoredLayer) -> Output {
     Output::Layers(vec![Layer { diff_id: *layer.diff_id(), origin: Origin::Built }])
-}
-
-/// A selection of a whole tree.
-fn everything() -> CopyAction {
-    CopyAction {
-        source: "/".to_owned(),
-        destination: "/".to_owned(),
-        owner: None,
-        mode: None,
-        wildcard: false,
-        allow_empty_wildcard: false,
-        unpack: false,
-        contents_only: true,
-        parents: false,
-        exclude: Vec::new(),
-        linked: false,
-    }
 }
 
 impl Worker for Executor {

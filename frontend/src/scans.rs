@@ -45,19 +45,7 @@ fn names(value: &str, stage: &str) -> bool {
 pub(crate) fn context_step(graph: &mut Graph) -> Input {
     let source = Source::Local { name: MAIN_CONTEXT.to_owned() };
     let local = graph.add(Step::new(Operation::Source(source), "[internal] load build context"));
-    let copy = CopyAction {
-        source: "/".to_owned(),
-        destination: "/".to_owned(),
-        owner: None,
-        mode: None,
-        wildcard: false,
-        allow_empty_wildcard: false,
-        unpack: false,
-        contents_only: true,
-        parents: false,
-        exclude: Vec::new(),
-        linked: false,
-    };
+    let copy = CopyAction::everything();
     let action = FileAction { base: None, from: Some(0), output: Some(0), kind: FileActionKind::Copy(copy) };
     let mut step = Step::new(Operation::File(vec![action]), "[internal] copy build context to be scanned");
     step.inputs = vec![Input { step: local, output: 0 }];

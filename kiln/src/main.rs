@@ -20,6 +20,7 @@ mod session;
 mod signals;
 mod template;
 mod terminal;
+mod transfer;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;

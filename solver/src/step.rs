@@ -352,6 +352,25 @@ pub struct CopyAction {
     pub linked: bool,
 }
 
+impl CopyAction {
+    /// Copies a whole tree as it is.
+    pub fn everything() -> Self {
+        Self {
+            source: "/".to_owned(),
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            wildcard: false,
+            allow_empty_wildcard: false,
+            unpack: false,
+            contents_only: true,
+            parents: false,
+            exclude: Vec::new(),
+            linked: false,
+        }
+    }
+}
+
 /// Makes a directory and the ones above it that are not there (LLB `FileActionMkDir` with `makeParents`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MkdirAction {

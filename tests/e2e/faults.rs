@@ -1,28 +1,12 @@
 //! What is left after the worst: kiln is killed in each phase of a step, steps misbehave. Nothing may stay behind, and
 //! the store must be sound to the last byte.
 
+use kiln_tests::sleeper::{must_be_gone, unique};
 use kiln_tests::world::Running;
 use kiln_tests::{Project, World, command};
 use rustix::process::Signal;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// A number of seconds to sleep that nobody else sleeps for.
-fn unique(test: u32) -> String {
-    format!("7{test}{}", 10_000_000 + std::process::id())
-}
-
-fn is_asleep(seconds: &str) -> bool {
-    command::run(Command::new("ps").args(["-eo", "args"])).lines().any(|line| line.trim() == format!("sleep {seconds}"))
-}
-
-fn must_be_gone(seconds: &str) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while is_asleep(seconds) {
-        assert!(Instant::now() < deadline, "the sandbox is still alive");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// Nothing is left of builds that are over, once kiln has started again.
 fn must_be_clean(world: &World) {
@@ -56,7 +40,7 @@ fn killed_after(world: &World, project: &Project, text: &str, more: &[&str], del
 #[test]
 fn killed_while_a_sandbox_is_set_up() {
     let world = World::new();
-    let seconds = &unique(1);
+    let seconds = &unique(71);
     let project = world.project(&[("Dockerfile", &format!("FROM busybox\nRUN sleep {seconds}\n"))]);
     killed_after(&world, &project, "] RUN sleep", &[], &[0, 1, 2, 4, 8]);
     must_be_gone(seconds);
@@ -65,7 +49,7 @@ fn killed_while_a_sandbox_is_set_up() {
 #[test]
 fn killed_while_a_step_runs() {
     let world = World::new();
-    let seconds = &unique(2);
+    let seconds = &unique(72);
     // With processes that have left their group and session, and a mount point that is busy.
     let dockerfile = format!(
         "FROM busybox\nRUN (setsid sleep {seconds} &) ; trap '' TERM HUP INT; echo began-$((1+1)) | tee /file; sleep {seconds}\n"
@@ -195,7 +179,7 @@ fn a_log_without_an_end_of_line_takes_little_memory() {
 #[test]
 fn a_step_that_ignores_signals_is_stopped() {
     let world = World::new();
-    let seconds = &unique(3);
+    let seconds = &unique(73);
     let dockerfile =
         format!("FROM busybox\nRUN trap '' TERM INT HUP QUIT; echo began-$((1+1)); sleep {seconds}; sleep {seconds}\n");
     let project = world.project(&[("Dockerfile", &dockerfile)]);

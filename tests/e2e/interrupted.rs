@@ -1,15 +1,11 @@
 //! Builds that are stopped, that run out of something, and that meet each other.
 
+use kiln_tests::sleeper::{is_asleep, must_be_gone, unique};
 use kiln_tests::users;
 use kiln_tests::{Project, World, command};
 use rustix::process::Signal;
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-/// A number of seconds to sleep that nobody else sleeps for.
-fn unique(test: u32) -> String {
-    format!("{test}{}", 10_000_000 + std::process::id())
-}
+use std::time::Duration;
 
 /// A build whose second step says `started` and then sleeps for so many seconds, which is how it is found.
 fn sleeper(world: &World, seconds: &str) -> Project {
@@ -17,18 +13,6 @@ fn sleeper(world: &World, seconds: &str) -> Project {
         "Dockerfile",
         &format!("FROM busybox\nRUN echo first > /first\nRUN echo started-$((1+1)); sleep {seconds} & sleep {seconds}; wait\n"),
     )])
-}
-
-fn is_asleep(seconds: &str) -> bool {
-    command::run(Command::new("ps").args(["-eo", "args"])).lines().any(|line| line.trim() == format!("sleep {seconds}"))
-}
-
-fn must_be_gone(seconds: &str) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while is_asleep(seconds) {
-        assert!(Instant::now() < deadline, "the sandbox is still alive");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn first_step_stays_cached(world: &World, project: &Project) {

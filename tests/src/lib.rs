@@ -27,6 +27,7 @@ pub mod progress;
 pub mod proxy;
 pub mod registry;
 pub mod run;
+pub mod sleeper;
 pub mod terminal;
 pub mod tree;
 pub mod users;

@@ -1,7 +1,6 @@
 //! Facts that no longer hold, for people.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use kiln_cache::Device;
 use kiln_solver::Digest;
@@ -109,10 +108,6 @@ pub enum Change {
 /// Everything of it in words.
 impl From<&Mismatch> for kiln_solver::Mismatch {
     fn from(mismatch: &Mismatch) -> Self {
-        let names = |names: &[Vec<u8>]| -> String {
-            let names: Vec<_> = names.iter().take(3).map(|name| String::from_utf8_lossy(name)).collect();
-            names.join(", ")
-        };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (was, is) = match &mismatch.change {
             Change::Kind { before, now } => (before.to_string(), now.to_string()),
@@ -139,13 +134,13 @@ impl From<&Mismatch> for kiln_solver::Mismatch {
                 let mut parts = Vec::new();
                 for (what, some) in [("new: ", added), ("gone: ", removed), ("of another kind: ", changed)] {
                     if !some.is_empty() {
-                        parts.push(format!("{what}{}", names(some)));
+                        parts.push(format!("{what}{}", list(some)));
                     }
                 }
                 ("a listing of other names".to_owned(), parts.join("; "))
             }
             Change::Xattrs { names: changed } => {
-                ("extended attributes".to_owned(), format!("others: {}", names(changed)))
+                ("extended attributes".to_owned(), format!("others: {}", list(changed)))
             }
             Change::SomeXattrs => ("no extended attributes".to_owned(), "some".to_owned()),
             Change::Unreadable => ("something".to_owned(), "not to be compared".to_owned()),
@@ -219,72 +214,10 @@ fn compare<V: PartialEq>(before: &BTreeMap<Vec<u8>, V>, now: &BTreeMap<Vec<u8>, 
     [added, removed, changed]
 }
 
-impl fmt::Display for Mismatch {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`/{}` {}", String::from_utf8_lossy(&self.path), self.change)
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match self {
-            Self::Kind { before: Kind::Absent | Kind::Removed, now } if !is_nothing(*now) => {
-                write!(formatter, "is there now, {now}; this step looked for it in vain")
-            }
-            Self::Kind { before, now } if is_nothing(*now) && !is_nothing(*before) => {
-                write!(formatter, "is gone; this step saw {before}")
-            }
-            Self::Kind { before, now } => write!(formatter, "was {before}, is {now}"),
-            Self::Content { before, now } => {
-                write!(formatter, "content changed, read by this step: {} → {}", before.short(), now.short())
-            }
-            Self::Size { before, now } => write!(formatter, "size changed, seen by this step: {before} → {now} bytes"),
-            Self::Links { before, now } => write!(formatter, "number of names changed: {before} → {now}"),
-            Self::Link { now: true } => {
-                formatter.write_str("is one file with another path now; it was a file of its own")
-            }
-            Self::Link { now: false } => {
-                formatter.write_str("was one file with another path, is a file of its own now")
-            }
-            Self::Target { before, now } => write!(formatter, "led to `{}`, leads to `{}`", text(before), text(now)),
-            Self::Device { before, now } => {
-                let (old, new) = ((before.major, before.minor), (now.major, now.minor));
-                write!(formatter, "device number changed: {}:{} → {}:{}", old.0, old.1, new.0, new.1)
-            }
-            Self::Mode { before, now } => write!(formatter, "mode changed: {before:04o} → {now:04o}"),
-            Self::Owner { before, now } => {
-                write!(formatter, "owner changed: {}:{} → {}:{}", before.0, before.1, now.0, now.1)
-            }
-            Self::Opaque { now: true } => formatter.write_str("now hides what the base has there"),
-            Self::Opaque { now: false } => formatter.write_str("no longer hides what the base has there"),
-            Self::Listing { added, removed, changed } => {
-                formatter.write_str("listed by this step:")?;
-                let parts = [("new", added), ("gone", removed), ("of another kind", changed)];
-                let mut separator = "";
-                for (what, names) in parts.iter().filter(|(_, names)| !names.is_empty()) {
-                    write!(formatter, "{separator} {} {}", list(names), what)?;
-                    separator = ",";
-                }
-                Ok(())
-            }
-            Self::Xattrs { names } => write!(formatter, "extended attributes changed: {}", list(names)),
-            Self::Unreadable => formatter.write_str("was seen by this step, but the record of it is damaged"),
-            Self::SomeXattrs => {
-                formatter.write_str("now has files with extended attributes; this step saw that there were none")
-            }
-        }
-    }
-}
-
-fn is_nothing(kind: Kind) -> bool {
-    matches!(kind, Kind::Absent | Kind::Removed)
-}
-
 /// At most three names, and how many more there are.
 fn list(names: &[Vec<u8>]) -> String {
-    let shown: Vec<String> = names.iter().take(3).map(|name| format!("`{}`", String::from_utf8_lossy(name))).collect();
-    let shown = shown.join(" ");
+    let shown: Vec<_> = names.iter().take(3).map(|name| String::from_utf8_lossy(name)).collect();
+    let shown = shown.join(", ");
     match names.len().checked_sub(3) {
         None | Some(0) => shown,
         Some(more) => format!("{shown} and {more} more"),

@@ -233,19 +233,12 @@ impl Package {
     /// As the store lists it: as the image that suits this machine best, or else the first. None for one without images.
     pub fn record(&self) -> Option<ImageRecord> {
         let host = Platform::host();
-        let suits = |packed: &&Packed| choose::runs_on(&host, &packed.image.platform);
-        let main = self.images.iter().find(suits).or(self.images.first())?.image.clone();
-        let is_index = main.manifest != self.root.digest;
         let images = self.images.iter().map(|packed| packed.image.clone()).collect();
-        Some(ImageRecord {
-            manifest: Some(main.manifest),
-            index: is_index.then_some(ImageIndex {
-                digest: self.root.digest,
-                images,
-                attached: self.attached_documents(),
-            }),
-            ..ImageRecord::new(main.id, main.layers, main.platform, std::time::SystemTime::now())
-        })
+        let index = ImageIndex { digest: self.root.digest, images, attached: self.attached_documents() };
+        let record = ImageRecord::of_index(index, |platform| choose::runs_on(&host, platform))?;
+        // One image alone has no index.
+        let is_alone = record.manifest == Some(self.root.digest);
+        Some(ImageRecord { index: record.index.filter(|_| !is_alone), ..record })
     }
 
     /// All that belongs to attestations.

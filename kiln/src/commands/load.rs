@@ -5,15 +5,14 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use kiln_image::load::{Loaded, Source};
-use kiln_solver::{Cancel, Platform};
+use kiln_solver::Platform;
 
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::local::image_error;
-use crate::progress::{Progress, Style};
-use crate::session::Session;
-use crate::signals::Interrupt;
-use crate::{registry, terminal};
+use crate::progress::Style;
+use crate::terminal;
+use crate::transfer::Transfer;
 
 /// Take in images from an archive
 ///
@@ -43,27 +42,19 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
         return Err(CliError::usage("there is no archive on standard input")
             .hint("name a file with `--input FILE`, or redirect one"));
     }
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    let progress = Progress::new(Style::for_transfers(args.quiet, environment), environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration, environment, &progress, &cancel);
+    let transfer = Transfer::begin(Style::for_transfers(args.quiet, environment), environment)?;
+    let images = transfer.images();
     let name = input.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
-    let loaded = progress.during(&format!("loading {name}"), |_| {
+    let loaded = transfer.progress.during(&format!("loading {name}"), |_| {
         let mut stdin = std::io::stdin();
         let source = match input {
             Some(path) => Source::File(path),
             None => Source::Stream(&mut stdin),
         };
-        images.load(source, platform.as_ref(), &cancel).map_err(|error| image_error(&error))
+        images.load(source, platform.as_ref(), &transfer.cancel).map_err(|error| image_error(&error))
     });
-    progress.finish();
-    let loaded = loaded.map_err(|error| match interrupt.is_set() {
-        true => CliError::stopped("loading was cancelled; the layers that have arrived stay"),
-        false => error,
-    })?;
+    let stopped = CliError::stopped("loading was cancelled; the layers that have arrived stay");
+    let loaded = transfer.end(loaded, stopped)?;
     terminal::print(&loaded.iter().map(lines).collect::<String>())
 }
 

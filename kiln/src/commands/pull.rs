@@ -1,15 +1,14 @@
 //! `kiln pull`
 
 use kiln_image::{Pulled, Reference};
-use kiln_solver::{Cancel, Platform};
+use kiln_solver::Platform;
 
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::local::image_error;
-use crate::progress::{Progress, Style};
-use crate::session::Session;
-use crate::signals::Interrupt;
-use crate::{registry, terminal};
+use crate::progress::Style;
+use crate::terminal;
+use crate::transfer::Transfer;
 
 /// Fetch images from registries
 ///
@@ -39,31 +38,23 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let names = args.names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let parse = |text: &String| text.parse().map_err(|error| CliError::from_error(Kind::Usage, &error));
     let platform: Option<Platform> = args.platform.as_ref().map(parse).transpose()?;
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    let progress = Progress::new(Style::for_transfers(args.quiet, environment), environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration, environment, &progress, &cancel);
+    let transfer = Transfer::begin(Style::for_transfers(args.quiet, environment), environment)?;
+    let images = transfer.images();
     let mut report = String::new();
     let result = names.iter().try_for_each(|name| {
-        let pulled = progress.during(&format!("pulling {}", name.familiar()), |_| {
+        let pulled = transfer.progress.during(&format!("pulling {}", name.familiar()), |_| {
             let pulled = match args.all_platforms {
-                true => images.pull_all(name, &cancel),
-                false => images.pull(name, platform.as_ref(), &cancel),
+                true => images.pull_all(name, &transfer.cancel),
+                false => images.pull(name, platform.as_ref(), &transfer.cancel),
             };
             pulled.map_err(|error| image_error(&error))
         })?;
         report.push_str(&if args.quiet { format!("{name}\n") } else { lines(name, &pulled) });
         Ok(())
     });
-    progress.finish();
+    let ended = transfer.end(result, CliError::stopped("the pull was cancelled; the layers that have arrived stay"));
     terminal::print(&report)?;
-    result.map_err(|error: CliError| match interrupt.is_set() {
-        true => CliError::stopped("the pull was cancelled; the layers that have arrived stay"),
-        false => error,
-    })
+    ended
 }
 
 /// The lines with which `docker pull` ends.

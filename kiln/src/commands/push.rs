@@ -11,9 +11,9 @@ use crate::environment::Environment;
 use crate::error::CliError;
 use crate::local::image_error;
 use crate::progress::{Progress, Style};
-use crate::session::{Session, store_error};
-use crate::signals::Interrupt;
-use crate::{registry, terminal};
+use crate::session::store_error;
+use crate::terminal;
+use crate::transfer::Transfer;
 
 /// Send images to registries
 ///
@@ -37,28 +37,22 @@ pub(super) struct Args {
 /// Does it.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
     let asked = args.names.iter().map(|name| parse_tag(name)).collect::<Result<Vec<_>, _>>()?;
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    let found = find(&session.store, &asked, args.all_tags)?;
-    let progress = Progress::new(Style::for_transfers(args.quiet, environment), environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration, environment, &progress, &cancel);
+    let transfer = Transfer::begin(Style::for_transfers(args.quiet, environment), environment)?;
+    let images = transfer.images();
     let mut report = String::new();
-    let result = found.iter().try_for_each(|(record, names)| {
-        let (digest, size) = push_one(&images, record, names, &progress, &cancel)?;
-        for name in names {
-            report.push_str(&if args.quiet { format!("{name}\n") } else { line(name, &digest, size) });
-        }
-        Ok(())
+    let found = find(&transfer.session.store, &asked, args.all_tags);
+    let result = found.and_then(|found| {
+        found.iter().try_for_each(|(record, names)| {
+            let (digest, size) = push_one(&images, record, names, &transfer.progress, &transfer.cancel)?;
+            for name in names {
+                report.push_str(&if args.quiet { format!("{name}\n") } else { line(name, &digest, size) });
+            }
+            Ok(())
+        })
     });
-    progress.finish();
+    let ended = transfer.end(result, CliError::stopped("the push was cancelled; what has arrived by now stays there"));
     terminal::print(&report)?;
-    result.map_err(|error: CliError| match interrupt.is_set() {
-        true => CliError::stopped("the push was cancelled; what has arrived by now stays there"),
-        false => error,
-    })
+    ended
 }
 
 /// The images to push, each with its names.

@@ -11,10 +11,8 @@ use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::local::{image_error, is_nameless};
 use crate::output::Output;
-use crate::progress::{Progress, Style};
-use crate::registry;
-use crate::session::Session;
-use crate::signals::Interrupt;
+use crate::progress::Style;
+use crate::transfer::Transfer;
 
 /// Write images into an archive
 ///
@@ -59,21 +57,14 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     let parse = |text: &String| text.parse().map_err(|error| CliError::from_error(Kind::Usage, &error));
     let platform: Option<Platform> = args.platform.as_ref().map(parse).transpose()?;
     let mut output = Output::new(args.output.as_deref(), "an archive")?;
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    let chosen = find(&session.store, &args.images, platform.as_ref()).map_err(|error| image_error(&error))?;
-    let progress = Progress::new(Style::for_transfers(args.quiet, environment), environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration, environment, &progress, &cancel);
+    let transfer = Transfer::begin(Style::for_transfers(args.quiet, environment), environment)?;
+    let chosen = find(&transfer.session.store, &args.images, platform.as_ref()).map_err(|error| image_error(&error));
     let format = if args.format == Kinds::Oci { Format::Oci } else { Format::Docker };
-    let saved = progress.during("saving", |_| write(&images, &chosen, format, output.destination(), &cancel));
-    progress.finish();
-    saved.map_err(|error| match interrupt.is_set() {
-        true => CliError::stopped("saving was cancelled"),
-        false => error,
-    })
+    let saved = chosen.and_then(|chosen| {
+        let write = |_| write(&transfer.images(), &chosen, format, output.destination(), &transfer.cancel);
+        transfer.progress.during("saving", write)
+    });
+    transfer.end(saved, CliError::stopped("saving was cancelled"))
 }
 
 /// An image and the names that it is saved under.

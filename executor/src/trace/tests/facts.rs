@@ -10,7 +10,12 @@ fn difference(looks: &[(&str, Aspects)], before: &[&str], now: &[&str]) -> Optio
     let place = Place::new();
     let observations = observe(&place.union(&[before]), looks);
     assert_eq!(observations.check(&place.union(&[before])), None);
-    observations.check(&place.union(&[now])).map(|mismatch| mismatch.to_string())
+    observations.check(&place.union(&[now])).map(told)
+}
+
+/// A fact that no longer holds, in words.
+fn told(mismatch: Mismatch) -> String {
+    kiln_solver::Mismatch::from(&mismatch).to_string()
 }
 
 fn says(looks: &[(&str, Aspects)], before: &[&str], now: &[&str]) -> String {
@@ -29,22 +34,22 @@ fn each_aspect_is_told() {
     let digest = |text: &str| kiln_solver::Digest::of(text.as_bytes()).short();
     assert_eq!(
         says(&[("f", CONTENT)], &["f: 1"], &["f: 2"]),
-        format!("`/f` content changed, read by this step: {} → {}", digest("1"), digest("2"))
+        format!("`/f`: content {} → content {}", digest("1"), digest("2"))
     );
-    assert_eq!(says(&[("f", 0)], &["f: 1"], &["f: 23"]), "`/f` size changed, seen by this step: 1 → 2 bytes");
-    assert_eq!(says(&[("f", 0)], &["f"], &["g"]), "`/f` is gone; this step saw a file");
-    assert_eq!(says(&[("f", 0)], &["g"], &["f"]), "`/f` is there now, a file; this step looked for it in vain");
-    assert_eq!(says(&[("f", 0)], &["f"], &["f/"]), "`/f` was a file, is a directory");
-    assert_eq!(says(&[("f", 0)], &["g"], &["-f"]), "`/f` was absent, is removed");
-    assert_eq!(says(&[("f", 0)], &["f"], &["-f"]), "`/f` is gone; this step saw a file");
-    assert_eq!(says(&[("l", 0)], &["l -> a"], &["l -> b"]), "`/l` led to `a`, leads to `b`");
-    assert_eq!(says(&[("d", 0)], &["d/"], &["d/ opaque"]), "`/d` now hides what the base has there");
-    assert_eq!(says(&[("d", 0)], &["d/ opaque"], &["d/"]), "`/d` no longer hides what the base has there");
+    assert_eq!(says(&[("f", 0)], &["f: 1"], &["f: 23"]), "`/f`: 1 bytes → 2 bytes");
+    assert_eq!(says(&[("f", 0)], &["f"], &["g"]), "`/f`: a file → absent");
+    assert_eq!(says(&[("f", 0)], &["g"], &["f"]), "`/f`: absent → a file");
+    assert_eq!(says(&[("f", 0)], &["f"], &["f/"]), "`/f`: a file → a directory");
+    assert_eq!(says(&[("f", 0)], &["g"], &["-f"]), "`/f`: absent → removed");
+    assert_eq!(says(&[("f", 0)], &["f"], &["-f"]), "`/f`: a file → removed");
+    assert_eq!(says(&[("l", 0)], &["l -> a"], &["l -> b"]), "`/l`: a link to `a` → to `b`");
+    assert_eq!(says(&[("d", 0)], &["d/"], &["d/ opaque"]), "`/d`: shows what lies beneath → hides it");
+    assert_eq!(says(&[("d", 0)], &["d/ opaque"], &["d/"]), "`/d`: hides what lies beneath → shows it");
     assert_eq!(
         says(&[("d", LISTING)], &["d/a", "d/b", "d/c"], &["d/a/", "d/b", "d/x", "d/y", "d/z", "d/zz"]),
-        "`/d` listed by this step: `x` `y` `z` and 1 more new, `c` gone, `a` of another kind"
+        "`/d`: a listing of other names → new: x, y, z and 1 more; gone: c; of another kind: a"
     );
-    assert_eq!(says(&[("", LISTING)], &["a"], &["a", "b"]), "`/` listed by this step: `b` new");
+    assert_eq!(says(&[("", LISTING)], &["a"], &["a", "b"]), "`/`: a listing of other names → new: b");
 }
 
 #[test]
@@ -60,14 +65,14 @@ fn metadata_is_told() {
     let mode = layer(&|path| std::fs::set_permissions(path, PermissionsExt::from_mode(0o4755)).unwrap());
     let owner = layer(&|path| chown(path, Some(3), Some(4)).unwrap());
     let xattr = layer(&|path| rustix::fs::setxattr(path, "user.a", b"1", XattrFlags::empty()).unwrap());
-    let says = |looks: Aspects, union: &Union| observe(&plain, &[("f", looks)]).check(union).map(|m| m.to_string());
-    assert_eq!(says(0, &mode).unwrap(), "`/f` mode changed: 0644 → 4755");
-    assert_eq!(says(0, &owner).unwrap(), "`/f` owner changed: 0:0 → 3:4");
-    assert_eq!(says(XATTRS, &xattr).unwrap(), "`/f` extended attributes changed: `user.a`");
+    let says = |looks: Aspects, union: &Union| observe(&plain, &[("f", looks)]).check(union).map(told);
+    assert_eq!(says(0, &mode).unwrap(), "`/f`: mode 0644 → mode 4755");
+    assert_eq!(says(0, &owner).unwrap(), "`/f`: owner 0:0 → owner 3:4");
+    assert_eq!(says(XATTRS, &xattr).unwrap(), "`/f`: extended attributes → others: user.a");
     assert_eq!(says(CONTENT, &xattr), None);
     let none = Observations::new(&plain, &Looks { no_xattrs: true, ..Looks::default() });
     assert_eq!(none.check(&plain), None);
-    assert!(none.check(&xattr).unwrap().to_string().contains("extended attributes"));
+    assert!(told(none.check(&xattr).unwrap()).contains("extended attributes"));
 }
 
 #[test]
@@ -80,7 +85,7 @@ fn devices_are_told() {
         })])
     };
     let mismatch = observe(&device(3), &[("n", 0)]).check(&device(5)).unwrap();
-    assert_eq!(mismatch.to_string(), "`/n` device number changed: 1:3 → 1:5");
+    assert_eq!(told(mismatch), "`/n`: device 1:3 → device 1:5");
 }
 
 #[test]
@@ -89,19 +94,18 @@ fn which_names_are_one_file_is_a_fact_where_both_were_looked_at() {
     let linked = place.union(&[&["f: x", "g = f", "h: x"]]);
     let others = place.union(&[&["f: x", "g: x", "h = g"]]);
     let (f, g, h) = (("f", CONTENT), ("g", CONTENT), ("h", CONTENT));
-    let says =
-        |looks: &[(&str, Aspects)], was: &Union, is: &Union| observe(was, looks).check(is).map(|m| m.to_string());
+    let says = |looks: &[(&str, Aspects)], was: &Union, is: &Union| observe(was, looks).check(is).map(told);
     // `f` is not looked at.
     assert_eq!(says(&[g, h], &linked, &linked), None);
     assert_eq!(says(&[g, h], &others, &others), None);
-    assert_eq!(says(&[g, h], &linked, &others).unwrap(), "`/h` number of names changed: 1 → 2");
+    assert_eq!(says(&[g, h], &linked, &others).unwrap(), "`/h`: a file with 1 name(s) → with 2");
     assert_eq!(says(&[g], &linked, &others), None);
     let crossed = place.union(&[&["f: x", "g = f", "h: x", "i = h"]]);
     let parallel = place.union(&[&["f: x", "g: x", "h = f", "i = g"]]);
     assert_eq!(says(&[f, g, h], &crossed, &crossed), None);
-    let was = "`/g` was one file with another path, is a file of its own now";
+    let was = "`/g`: one file with another path → a file of its own";
     assert_eq!(says(&[f, g], &crossed, &parallel).as_deref(), Some(was));
-    let is = "`/g` is one file with another path now; it was a file of its own";
+    let is = "`/g`: a file of its own → one file with another path";
     assert_eq!(says(&[f, g], &parallel, &crossed).as_deref(), Some(is));
     assert_eq!(says(&[f, ("i", 0)], &crossed, &parallel), None);
 }
@@ -111,7 +115,7 @@ fn how_many_names_a_file_has_is_a_fact() {
     let place = Place::new();
     let (one, two) = (place.union(&[&["f: x"]]), place.union(&[&["f: x", "g = f"]]));
     for (was, is) in [(&one, &two), (&two, &one)] {
-        assert!(observe(was, &[("f", 0)]).check(is).unwrap().to_string().starts_with("`/f` number of names"));
+        assert!(told(observe(was, &[("f", 0)]).check(is).unwrap()).starts_with("`/f`: a file with "));
         assert_eq!(observe(was, &[("h", 0)]).check(is), None);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kiln_executor::trace::{Tracing, Union};
 use rustix::fs::XattrFlags;
 
-use super::Place;
+use super::{Place, told};
 use crate::world::World;
 
 const TREE: &[&str] =
@@ -305,7 +305,7 @@ pub fn hiding_the_base(world: &World) {
     assert_eq!(traced.observations.check(&union), None);
     let mismatch =
         traced.observations.check(&place.union(&[&["etc/apt/new", "-etc/hostname", "-etc/passwd"]])).unwrap();
-    assert_eq!(mismatch.to_string(), "`/etc/apt` no longer hides what the base has there");
+    assert_eq!(told(&mismatch), "`/etc/apt`: hides what lies beneath → shows it");
 }
 
 pub fn what_was_removed_is_not_listed(world: &World) {

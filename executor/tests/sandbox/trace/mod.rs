@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kiln_cache::{Store, StoredLayer, Whiteouts};
-use kiln_executor::trace::{Fact, Kind, Observations, Tracing, Union};
+use kiln_executor::trace::{Fact, Kind, Mismatch, Observations, Tracing, Union};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use rustix::io::FdFlags;
 use tempfile::TempDir;
@@ -194,6 +194,11 @@ impl Traced {
 fn programs() -> String {
     let toolchain = Path::new(env!("CARGO")).parent().unwrap();
     format!("/usr/sbin:/usr/bin:/sbin:/bin:{}", toolchain.display())
+}
+
+/// A fact that no longer holds, in words.
+fn told(mismatch: &Mismatch) -> String {
+    kiln_solver::Mismatch::from(mismatch).to_string()
 }
 
 /// A fact in words: the path, what is not there or how more than a look was taken.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::cache::Keys;
 use crate::error::CliError;
 use crate::progress::clean;
-use crate::reasons;
+use crate::reasons::{self, ReasonJson};
 
 /// The caches elsewhere that steps were found in, by what the steps do.
 pub(super) type Origins = BTreeMap<Digest, String>;
@@ -99,18 +99,6 @@ struct StepJson<'a> {
     ignored_arguments: &'a [String],
 }
 
-#[derive(Serialize)]
-struct ReasonJson<'a> {
-    kind: &'static str,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    was: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is: Option<&'a str>,
-}
-
 impl<'a> Explanations<'a> {
     /// Collects what `inner` is told; hits are explained only if that is wanted.
     pub(super) fn new(inner: &'a dyn Observer, is_wanted: bool) -> Self {
@@ -170,18 +158,7 @@ impl<'a> Explanations<'a> {
         let mut all = Vec::new();
         for (id, step) in graph.steps().filter(|(_, step)| !step.operation.is_source()) {
             let Some(Explanation { outcome: Some(outcome), reasons }) = steps.get(&id.index()) else { continue };
-            let reason = |reason| -> ReasonJson<'_> {
-                let reason: &Reason = reason;
-                let mismatch = reason.mismatch();
-                ReasonJson {
-                    kind: reason.kind(),
-                    message: reason.to_string(),
-                    subject: mismatch.map(|mismatch| mismatch.subject.as_str()),
-                    was: mismatch.map(|mismatch| mismatch.was.as_str()),
-                    is: mismatch.map(|mismatch| mismatch.is.as_str()),
-                }
-            };
-            let reasons = reasons.iter().map(reason).collect();
+            let reasons = reasons.iter().map(ReasonJson::new).collect();
             let exec = match &step.operation {
                 Operation::Exec(exec) => Some(exec),
                 Operation::Source(_) | Operation::File(_) => None,

@@ -5,30 +5,23 @@ mod import_mounts;
 
 use clap::Subcommand;
 use kiln_cache::{MountWatch, Store, StoreError};
-use kiln_solver::Cancel;
 
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
-use crate::progress::{self, Progress, Style};
-use crate::session::{Session, store_error};
-use crate::signals::Interrupt;
+use crate::progress::{self, Style};
+use crate::session::store_error;
+use crate::transfer::Transfer;
 
 /// Carry cache mounts from one machine to another
-#[derive(clap::Args, Debug)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand, Debug)]
-enum Command {
+pub(super) enum Command {
     ExportMounts(export_mounts::Args),
     ImportMounts(import_mounts::Args),
 }
 
 /// Does it.
-pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    match &args.command {
+pub(super) fn run(command: &Command, environment: &Environment) -> Result<(), CliError> {
+    match command {
         Command::ExportMounts(args) => export_mounts::run(args, environment),
         Command::ImportMounts(args) => import_mounts::run(args, environment),
     }
@@ -41,20 +34,13 @@ fn with_mounts<T>(
     environment: &Environment,
     work: impl FnOnce(&Store, &MountWatch<'_>, &dyn Fn(&str)) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    session.store.limit_archives(configuration.archives.limits());
-    let progress = Progress::new(Style::for_transfers(quiet, environment), environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let result = progress.during(title, |group| {
-        let note = |text: &str| progress.note(group, text);
+    let transfer = Transfer::begin(Style::for_transfers(quiet, environment), environment)?;
+    let result = transfer.progress.during(title, |group| {
+        let note = |text: &str| transfer.progress.note(group, text);
         let on_wait = |id: &str| note(&format!("waiting for a build that has the cache mount `{}`", shown(id)));
-        work(&session.store, &MountWatch { cancel: &cancel, on_wait: &on_wait }, &note)
+        work(&transfer.session.store, &MountWatch { cancel: &transfer.cancel, on_wait: &on_wait }, &note)
     });
-    progress.finish();
-    result.map_err(|error| if interrupt.is_set() { CliError::interrupted() } else { error })
+    transfer.end(result, CliError::interrupted())
 }
 
 /// An id as a Dockerfile has it: the step graph has it behind an empty namespace and a slash, as BuildKit's.

@@ -7,10 +7,11 @@ use kiln_image::spec;
 use kiln_solver::Digest;
 use serde::Serialize;
 
-use super::{WhyJson, build_error, counts, find, name, outcome, status};
+use super::{build_error, counts, find, name, outcome, status};
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::progress::clean;
+use crate::reasons::ReasonJson;
 use crate::session::Session;
 use crate::template::{Template, Value};
 use crate::{human, reasons, terminal};
@@ -172,7 +173,7 @@ struct InspectedStep<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     layer: Option<Digest>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<WhyJson<'a>>,
+    reasons: Vec<ReasonJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -223,7 +224,7 @@ fn step_json<'a>(build: &BuildRecord, step: &'a StepRecord) -> InspectedStep<'a>
         status,
         cache_key,
         layer: step.layer,
-        reasons: step.reasons.iter().map(WhyJson::from).collect(),
+        reasons: step.reasons.iter().map(ReasonJson::capitalised).collect(),
         error: match &step.ended {
             Some((_, StepEnd::Failed(error))) => Some(error),
             _ => None,

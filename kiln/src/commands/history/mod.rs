@@ -12,8 +12,6 @@ mod trace;
 
 use kiln_cache::history::{BuildEnd, BuildRecord, BuildStatus, StepEnd, StepRecord};
 use kiln_cache::{Store, StoreError};
-use kiln_solver::Reason;
-use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
@@ -156,33 +154,6 @@ fn outcome(step: &StepRecord) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// A reason, for programs.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct WhyJson<'a> {
-    kind: &'static str,
-    message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    was: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    is: Option<&'a str>,
-}
-
-impl<'a> From<&'a Reason> for WhyJson<'a> {
-    fn from(reason: &'a Reason) -> Self {
-        let mismatch = reason.mismatch();
-        Self {
-            kind: reason.kind(),
-            message: reason.to_string(),
-            subject: mismatch.map(|mismatch| mismatch.subject.as_str()),
-            was: mismatch.map(|mismatch| mismatch.was.as_str()),
-            is: mismatch.map(|mismatch| mismatch.is.as_str()),
-        }
-    }
-}
-
 /// How many steps there are, have been completed, and were found in the cache.
 fn counts(build: &BuildRecord) -> (usize, usize, usize) {
     let ends = || build.steps.iter().filter_map(|step| step.ended.as_ref());
@@ -195,7 +166,7 @@ fn counts(build: &BuildRecord) -> (usize, usize, usize) {
 #[cfg(test)]
 fn sample() -> BuildRecord {
     use kiln_cache::history::{BuildCommand, StepRecord, StepTitle};
-    use kiln_solver::{Digest, Hit, Mismatch};
+    use kiln_solver::{Digest, Hit, Mismatch, Reason};
     use std::time::{Duration, SystemTime};
 
     let step = |name: &str, line, began, ended: Option<(u64, StepEnd)>| StepRecord {

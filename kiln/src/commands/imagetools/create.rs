@@ -27,7 +27,7 @@ Examples:
   kiln imagetools create -t r.example/app:1.0 r.example/app:1.0-amd64 r.example/app:1.0-arm64
   kiln imagetools create -t r.example/app:latest r.example/app:1.0      give one more name
   kiln imagetools create -t r.example/app:1.0 --append r.example/app:1.0-s390x")]
-pub(super) struct Args {
+pub(in crate::commands) struct Args {
     /// What to take the images of
     #[arg(value_name = "SOURCE")]
     sources: Vec<String>,

@@ -21,7 +21,7 @@ use crate::terminal;
 Templates see `.Name`, `.Manifest`, `.Image` (the config, or those of all platforms), `.Provenance` and `.SBOM`:
   kiln imagetools inspect --format '{{json .Manifest}}' registry.example/app:1.0
   kiln imagetools inspect --format '{{.Manifest.Digest}}' registry.example/app:1.0")]
-pub(super) struct Args {
+pub(in crate::commands) struct Args {
     /// The name of an image
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,

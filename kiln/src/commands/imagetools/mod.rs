@@ -10,26 +10,18 @@ use kiln_solver::Cancel;
 use crate::environment::Environment;
 use crate::error::{CliError, Kind};
 use crate::progress::{Progress, Style};
-use crate::registry;
-use crate::session::Session;
-use crate::signals::Interrupt;
+use crate::transfer::Transfer;
 
 /// Look at images of registries, and make one name of several
-#[derive(clap::Args, Debug)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Subcommand, Debug)]
-enum Command {
+pub(super) enum Command {
     Inspect(inspect::Args),
     Create(create::Args),
 }
 
 /// Does it.
-pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    match &args.command {
+pub(super) fn run(command: &Command, environment: &Environment) -> Result<(), CliError> {
+    match command {
         Command::Inspect(args) => inspect::run(args, environment),
         Command::Create(args) => create::run(args, environment),
     }
@@ -42,16 +34,9 @@ fn with_registries<T>(
     cancelled: &str,
     work: impl FnOnce(&Images, &Progress, &Cancel) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let configuration = environment.configuration()?;
-    let session = Session::open(environment)?;
-    let progress = Progress::new(style, environment.colour);
-    progress.keep_up();
-    let cancel = Cancel::new();
-    let interrupt = Interrupt::watch(&cancel, environment.colour)?;
-    let images = registry::images(&session, configuration, environment, &progress, &cancel);
-    let result = work(&images, &progress, &cancel);
-    progress.finish();
-    result.map_err(|error| if interrupt.is_set() { CliError::stopped(cancelled) } else { error })
+    let transfer = Transfer::begin(style, environment)?;
+    let result = work(&transfer.images(), &transfer.progress, &transfer.cancel);
+    transfer.end(result, CliError::stopped(cancelled))
 }
 
 fn reference(text: &str) -> Result<Reference, CliError> {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use kiln_executor::trace::{Fact, Observations, Union};
 use tempfile::TempDir;
 
-use super::{Place, programs};
+use super::{Place, programs, told};
 use crate::world::World;
 use edit::{Blind, Edit};
 
@@ -190,7 +190,7 @@ impl<'p> Trial<'p> {
             blind.iter().for_each(|edit| edit.apply(root));
         });
         if let Some(mismatch) = self.observations.check(&all) {
-            problems.push(format!("each edit hits, but not all of them together: {mismatch}"));
+            problems.push(format!("each edit hits, but not all of them together: {}", told(&mismatch)));
             return;
         }
         let again = outcome(&self.place.traced(&all, &script(self.row), true).stdout(), self.row);
@@ -205,7 +205,7 @@ impl<'p> Trial<'p> {
     /// The first fact that does not hold after an edit.
     fn misses(&self, edit: impl FnOnce(&Path)) -> Option<String> {
         let union = edited(self.place, self.prepared.path(), edit);
-        self.observations.check(&union).map(|mismatch| mismatch.to_string())
+        self.observations.check(&union).map(|mismatch| told(&mismatch))
     }
 }
 

@@ -7,10 +7,11 @@ use kiln_image::spec;
 use kiln_solver::Digest;
 use serde::Serialize;
 
-use super::super::{WhyJson, counts, name, outcome, status};
+use super::super::{counts, name, outcome, status};
 use super::compare::{Comparison, Pair, Value, duration};
+use crate::human;
 use crate::progress::clean;
-use crate::{human, reasons};
+use crate::reasons::{self, ReasonJson};
 
 /// For people.
 pub(super) fn pretty(comparison: &Comparison<'_>) -> String {
@@ -149,7 +150,7 @@ struct PairJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     is: Option<StepJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<WhyJson<'a>>,
+    reasons: Vec<ReasonJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -202,7 +203,7 @@ fn pair_json(pair: Pair<'_>) -> PairJson<'_> {
         change,
         was: was.map(step_json),
         is: is.map(step_json),
-        reasons: is.map(|step| step.reasons.iter().map(WhyJson::from).collect()).unwrap_or_default(),
+        reasons: is.map(|step| step.reasons.iter().map(ReasonJson::capitalised).collect()).unwrap_or_default(),
     }
 }
 
