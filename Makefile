@@ -38,9 +38,9 @@ demo: deps-demo release ## Build the example project twice, and show what came o
 test: deps ## Run all tests
 	@scripts/test
 
-bench: deps-bench release ## Time kiln against buildah, and what tracing costs; BENCH="--runs 3 a d" chooses
+bench: deps-bench release ## Time kiln against buildah, its compressor, and what tracing costs; BENCH="--runs 3 a d" chooses
 	KILN_BIN=$(abspath $(TARGET_DIR)/dist/kiln) $(CARGO) bench --package kiln-tests --bench compare -- $(BENCH)
-	$(if $(BENCH),,$(MAKE) bench-trace)
+	$(if $(BENCH),,$(CARGO) bench --package kiln-cache && $(MAKE) bench-trace)
 
 bench-trace: ## Time commands that are traced against the same untraced; BENCH="grep npm" chooses
 	$(CARGO) test --release --package kiln-executor --test sandbox -- --bench-trace $(BENCH)

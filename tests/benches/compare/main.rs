@@ -12,6 +12,7 @@
     reason = "a benchmark: a panic is how a failure is told, and its table goes to stdout"
 )]
 
+mod alone;
 mod large_store;
 mod report;
 mod workloads;
@@ -31,11 +32,12 @@ struct Options {
 
 fn main() {
     let Some(options) = options() else { return };
+    let is_wanted = |name: &str| options.workloads.is_empty() || options.workloads.iter().any(|asked| asked == name);
     // ext4 without a journal is slow to make files where many were just removed: what has many stays to the end.
     let mut kept = Vec::new();
     let measured: Vec<_> = workloads::all()
         .into_iter()
-        .filter(|workload| options.workloads.is_empty() || options.workloads.iter().any(|name| name == workload.name))
+        .filter(|workload| is_wanted(workload.name))
         .map(|workload| {
             let mut pair = (workload.prepare)();
             let measured = measure(&workload, &mut pair, options.runs);
@@ -45,14 +47,19 @@ fn main() {
             measured
         })
         .collect();
-    assert!(!measured.is_empty(), "no such workload: there are {:?}", names());
+    let figures: Vec<_> = alone::FIGURES.iter().filter(|figure| is_wanted(figure.name)).collect();
+    assert!(!measured.is_empty() || !figures.is_empty(), "no such workload: there are {:?}", names());
     println!("{}", report::table(&measured));
+    for figure in figures {
+        println!("{:<3} {:<46} {} (goal {})", figure.name, figure.what, (figure.measure)(), figure.goal);
+    }
     std::fs::write(&options.json, report::json(&measured)).expect("writing the JSON file");
     println!("every time is in {}", options.json.display());
 }
 
 fn names() -> Vec<&'static str> {
-    workloads::all().iter().map(|workload| workload.name).collect()
+    let figures = alone::FIGURES.iter().map(|figure| figure.name);
+    workloads::all().iter().map(|workload| workload.name).chain(figures).collect()
 }
 
 /// None where there is nothing to do: `cargo test` runs this without `--bench`.

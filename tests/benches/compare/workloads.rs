@@ -54,6 +54,7 @@ pub(crate) fn all() -> Vec<Workload> {
         workload("fz", "RUN writing 1 GiB, exported as zstd", 5500, || large_export("zstd")),
         workload("pp", "push of an image that the registry has", 50, unchanged_push),
         workload("pl", "pull of Debian, to its files (skopeo copy, umoci unpack)", 1500, pull),
+        workload("pr", "the same, to the end of a first RUN", 1500, pull_and_run),
     ];
     for large in all.iter_mut().filter(|workload| workload.name.starts_with('f')) {
         large.is_large = true;
@@ -309,6 +310,29 @@ fn pull() -> Pair {
             let mut unpack = Command::new("umoci");
             unpack.args(["raw", "unpack", "--image"]).arg(format!("{}:latest", layout.display())).arg(&files);
             vec![copy, unpack]
+        }),
+    }
+}
+
+/// From nothing at all to what a first command left.
+fn pull_and_run() -> Pair {
+    let mut world = World::with_debian();
+    let name = format!("{}/library/debian:latest", world.registry().address);
+    let project = world.project(&[("Dockerfile", &format!("FROM {name}\nRUN true\n"))]);
+    let context = project.path().to_owned();
+    let mut runs = 0;
+    let mut all = Vec::new();
+    Pair {
+        kiln: Box::new(move || {
+            runs += 1;
+            world.set_root(world.path().join(format!("root{runs}")));
+            vec![world.build(&project).into_command()]
+        }),
+        buildah: Box::new(move || {
+            let buildah = Buildah::new();
+            let build = buildah.bud(&context, &[]);
+            all.push(buildah);
+            vec![build]
         }),
     }
 }
