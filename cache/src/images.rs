@@ -215,7 +215,12 @@ fn origin_reference(diff_id: &Digest) -> String {
     format!("layer {diff_id}")
 }
 
-/// The platform of such references: a layer is what it is on any.
+/// The reference under which is remembered which index another one stood for.
+fn index_reference(reference: &str) -> String {
+    format!("index {reference}")
+}
+
+/// The platform of such references: a layer is what it is on any, and an index is for all.
 fn any_platform() -> Platform {
     Platform { os: "any".to_owned(), architecture: "any".to_owned(), variant: None }
 }
@@ -340,6 +345,22 @@ impl Store {
             transaction.prepare_cached(insert)?.execute(parameters)?;
             Ok(())
         })
+    }
+
+    /// Remembers which index a reference of a registry stood for, of which a manifest was taken.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn remember_index(&self, reference: &str, index: &Digest) -> Result<(), StoreError> {
+        self.remember_reference(&index_reference(reference), &any_platform(), index)
+    }
+
+    /// Which index a reference of a registry stood for when it was last seen, if it was one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn index_of_reference(&self, reference: &str) -> Result<Option<Digest>, StoreError> {
+        self.reference(&index_reference(reference), &any_platform())
     }
 
     /// Which manifest a reference of a registry stood for when it was last seen.

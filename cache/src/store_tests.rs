@@ -402,6 +402,10 @@ fn references_are_remembered_by_platform() {
     store.remember_reference("docker.io/library/alpine:3", &amd64, &digest).unwrap();
     assert_eq!(store.reference("docker.io/library/alpine:3", &amd64).unwrap(), Some(digest));
     assert_eq!(store.reference("docker.io/library/alpine:3", &arm64).unwrap(), None);
+    assert_eq!(store.index_of_reference("docker.io/library/alpine:3").unwrap(), None);
+    store.remember_index("docker.io/library/alpine:3", &Digest::of(b"index")).unwrap();
+    assert_eq!(store.index_of_reference("docker.io/library/alpine:3").unwrap(), Some(Digest::of(b"index")));
+    assert_eq!(store.reference("docker.io/library/alpine:3", &amd64).unwrap(), Some(digest));
 }
 
 #[test]

@@ -129,11 +129,21 @@ fn provenance_tells_where_an_image_comes_from() {
     let location = &extra["source"]["locations"][run["id"].as_str().unwrap()]["locations"][0]["ranges"][0];
     assert_eq!(location["start"]["line"], 4);
     let manifest = written.read(&written.index()["manifests"][0]["digest"]);
-    let last = format!("{}:0", ids.last().unwrap());
+    // The last one only says which is the target.
+    let [.., add, run, _, copy, end] = &ids[..] else { panic!("{ids:?}") };
+    let last = format!("{copy}:0");
+    assert_eq!(steps.last().unwrap(), &json!({ "id": end, "op": { "Op": {} }, "inputs": [last] }));
     let digests = |layers: &Value| -> Vec<Value> {
         layers.as_array().unwrap().iter().map(|layer| layer["digest"].clone()).collect()
     };
-    assert_eq!(digests(&extra["layers"][&last][0]), digests(&manifest["layers"]));
+    let all = digests(&manifest["layers"]);
+    assert_eq!(digests(&extra["layers"][&last][0]), all);
+    assert_eq!(digests(&extra["layers"][format!("{run}:0")][0]), all[..all.len() - 1]);
+    assert_eq!(digests(&extra["layers"][format!("{add}:0")][0]), all[..all.len() - 2]);
+    let mapping = provenance["buildConfig"]["digestMapping"].as_object().unwrap();
+    let mut mapped: Vec<&str> = mapping.values().map(|id| id.as_str().unwrap()).collect();
+    mapped.sort_unstable();
+    assert_eq!(mapped, ids[..ids.len() - 1]);
 }
 
 #[test]

@@ -72,8 +72,12 @@ pub struct Provenance {
     pub steps: Vec<Value>,
     /// The Dockerfile itself and which lines of it each step is of.
     pub source: Option<Value>,
-    /// The descriptors of the layers that a step has made, by the name of its output.
-    pub layers: Option<(String, Vec<Descriptor>)>,
+    /// Which of the steps has which digest: their names by digests.
+    pub digests: BTreeMap<String, String>,
+    /// The outputs of steps, the target's first, each of which is the one behind it and a layer.
+    pub outputs: Vec<String>,
+    /// The descriptors of the layers of the target.
+    pub layers: Vec<Descriptor>,
 }
 
 /// Something that went into an image.
@@ -115,12 +119,13 @@ impl Provenance {
             "reproducible": self.is_reproducible,
         });
         self.add_times(&mut metadata, ["buildInvocationID", "buildStartedOn", "buildFinishedOn"]);
-        metadata[format!("{BUILDKIT}#hermetic")] = json!(self.is_hermetic);
+        if self.is_hermetic {
+            metadata[format!("{BUILDKIT}#hermetic")] = json!(true);
+        }
         metadata[format!("{BUILDKIT}#metadata")] = self.metadata(mode);
         let mut predicate = json!({
             "builder": { "id": self.builder_id },
             "buildType": BUILDKIT,
-            "materials": self.materials(),
             "invocation": {
                 "configSource": source,
                 "parameters": self.request(mode),
@@ -128,6 +133,9 @@ impl Provenance {
             },
             "metadata": metadata,
         });
+        if !self.materials.is_empty() {
+            predicate["materials"] = self.materials();
+        }
         if mode == Mode::Max {
             predicate["buildConfig"] = self.build_config();
         }
@@ -143,21 +151,28 @@ impl Provenance {
         }
         let mut metadata = json!({
             "buildkit_metadata": self.metadata(mode),
-            "buildkit_hermetic": self.is_hermetic,
             "buildkit_completeness": {
                 "request": self.has_all_args(mode),
                 "resolvedDependencies": self.is_complete(),
             },
-            "buildkit_reproducible": self.is_reproducible,
         });
+        for (name, holds) in [("buildkit_hermetic", self.is_hermetic), ("buildkit_reproducible", self.is_reproducible)]
+        {
+            if holds {
+                metadata[name] = json!(true);
+            }
+        }
         self.add_times(&mut metadata, ["invocationID", "startedOn", "finishedOn"]);
+        let mut definition = json!({
+            "buildType": DEFINITIONS,
+            "externalParameters": { "configSource": source, "request": self.request(mode) },
+            "internalParameters": internal,
+        });
+        if !self.materials.is_empty() {
+            definition["resolvedDependencies"] = self.materials();
+        }
         json!({
-            "buildDefinition": {
-                "buildType": DEFINITIONS,
-                "externalParameters": { "configSource": source, "request": self.request(mode) },
-                "internalParameters": internal,
-                "resolvedDependencies": self.materials(),
-            },
+            "buildDefinition": definition,
             "runDetails": {
                 "builder": { "id": self.builder_id },
                 "metadata": metadata,
@@ -175,7 +190,7 @@ impl Provenance {
     }
 
     fn has_all_args(&self, mode: Mode) -> bool {
-        mode == Mode::Max && !self.withholds_args
+        !self.withholds_args && (mode == Mode::Max || !self.args.keys().any(|name| is_private(name)))
     }
 
     fn config_source(&self) -> Map<String, Value> {
@@ -185,7 +200,7 @@ impl Provenance {
         }
     }
 
-    fn materials(&self) -> Vec<Value> {
+    fn materials(&self) -> Value {
         self.materials.iter().map(Material::json).collect()
     }
 
@@ -195,7 +210,7 @@ impl Provenance {
     }
 
     fn request(&self, mode: Mode) -> Value {
-        let is_told = |name: &str| mode == Mode::Max || !(name.starts_with("build-arg:") || name.starts_with("label:"));
+        let is_told = |name: &str| mode == Mode::Max || !is_private(name);
         let args: BTreeMap<_, _> = self.args.iter().filter(|(name, _)| is_told(name)).collect();
         let mut request = json!({ "frontend": "dockerfile.v0" });
         if !args.is_empty() {
@@ -207,7 +222,7 @@ impl Provenance {
         if mode == Mode::Max {
             for (key, ids) in [("secrets", &self.secrets), ("ssh", &self.ssh)] {
                 if !ids.is_empty() {
-                    request[key] = ids.iter().map(|(id, optional)| json!({ "id": id, "optional": optional })).collect();
+                    request[key] = ids.iter().map(|(id, optional)| credential(id, *optional)).collect();
                 }
             }
         }
@@ -222,13 +237,29 @@ impl Provenance {
         if let Some(source) = self.source.as_ref().filter(|_| mode == Mode::Max) {
             metadata.insert("source".to_owned(), source.clone());
         }
-        if let Some((output, layers)) = self.layers.as_ref().filter(|_| mode == Mode::Max) {
-            metadata.insert("layers".to_owned(), json!({ output: [layers] }));
+        let layers = self.layers_of_outputs();
+        if mode == Mode::Max && !layers.is_empty() {
+            metadata.insert("layers".to_owned(), Value::Object(layers));
         }
         Value::Object(metadata)
     }
 
-    fn build_config(&self) -> Value {
-        json!({ "llbDefinition": self.steps })
+    /// The descriptors of the layers that each output has.
+    fn layers_of_outputs(&self) -> Map<String, Value> {
+        let layers = (1..=self.layers.len()).rev().filter_map(|count| self.layers.get(..count));
+        self.outputs.iter().zip(layers).map(|(output, layers)| (output.clone(), json!([layers]))).collect()
     }
+
+    fn build_config(&self) -> Value {
+        json!({ "llbDefinition": self.steps, "digestMapping": self.digests })
+    }
+}
+
+fn credential(id: &str, is_optional: bool) -> Value {
+    if is_optional { json!({ "id": id, "optional": true }) } else { json!({ "id": id }) }
+}
+
+/// Whether an argument may be meant for the builder alone.
+fn is_private(name: &str) -> bool {
+    name.starts_with("build-arg:") || name.starts_with("label:")
 }

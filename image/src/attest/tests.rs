@@ -28,7 +28,9 @@ fn provenance() -> Provenance {
         vcs: [(text("revision"), text("abc"))].into(),
         steps: vec![json!({ "id": "step0" })],
         source: Some(json!({ "infos": [] })),
-        layers: Some((text("step0:0"), vec![Descriptor::of("layer", b"")])),
+        digests: [(text("sha256:00"), text("step0"))].into(),
+        outputs: vec![text("step1:0"), text("step0:0")],
+        layers: vec![Descriptor::of("layer", b""), Descriptor::of("layer", b"second")],
     }
 }
 
@@ -69,6 +71,30 @@ fn what_differs_each_time_may_be_left_out() {
     let withheld = Provenance { withholds_args: true, ..provenance() };
     let predicate = withheld.attest(Version::V02, Mode::Max).predicate;
     assert_eq!(predicate["metadata"]["completeness"]["parameters"], false);
+}
+
+#[test]
+fn what_is_not_so_is_left_out() {
+    let plain = Provenance { materials: Vec::new(), is_hermetic: false, outputs: Vec::new(), ..provenance() };
+    for version in [Version::V02, Version::V1] {
+        let text = plain.attest(version, Mode::Max).predicate.to_string();
+        for absent in ["hermetic", "\"materials\":[", "resolvedDependencies\":[", "layers", "buildkit_reproducible"] {
+            assert!(!text.contains(absent), "{absent} in {text}");
+        }
+    }
+}
+
+#[test]
+fn minimal_provenance_may_have_all_there_is() {
+    let complete = |args: &[&str]| {
+        let args = args.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        let min = Provenance { args, ..provenance() }.attest(Version::V02, Mode::Min).predicate;
+        min["metadata"]["completeness"]["parameters"].clone()
+    };
+    assert_eq!(
+        [complete(&["target"]), complete(&["target", "build-arg:A"]), complete(&["label:a"])],
+        [true, false, false]
+    );
 }
 
 #[test]

@@ -77,6 +77,9 @@ impl Images {
         let digest = Digest::of(&bytes);
         let resolved = self.descend(&provider, bytes, &media_type, platform)?;
         self.store().remember_reference(&reference.to_string(), platform, &resolved.digest)?;
+        if digest != resolved.digest {
+            self.store().remember_index(&reference.to_string(), &digest)?;
+        }
         Ok((digest, resolved))
     }
 
@@ -89,6 +92,7 @@ impl Images {
             return Ok(Everything { digest, index: None, images: Vec::new() });
         };
         self.store().put_fetched_blob(&bytes)?;
+        self.store().remember_index(&reference.to_string(), &digest)?;
         let mut images = Vec::new();
         for descriptor in index.manifests.iter().filter(|descriptor| !choose::is_attestation(descriptor)) {
             let (bytes, media_type) = match self.store().read_blob(&descriptor.digest, MANIFEST_LIMIT)? {
@@ -101,6 +105,18 @@ impl Images {
             images.push((platform, resolved));
         }
         Ok(Everything { digest, index: Some(index), images })
+    }
+
+    /// The index that a reference stood for when it was last seen, if it lists this manifest.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or has what is malformed.
+    pub fn index_of(&self, reference: &Reference, manifest: &Digest) -> Result<Option<Digest>, ImageError> {
+        let name = reference.to_string();
+        let Some(digest) = self.store().index_of_reference(&name)? else { return Ok(None) };
+        let Some(bytes) = self.store().read_blob(&digest, MANIFEST_LIMIT)? else { return Ok(None) };
+        let Document::Index(index) = documents::read_document(&bytes, "", &name)? else { return Ok(None) };
+        Ok(index.manifests.iter().any(|descriptor| descriptor.digest == *manifest).then_some(digest))
     }
 
     pub(super) fn resolve_layout(

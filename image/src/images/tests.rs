@@ -134,6 +134,7 @@ fn an_index_is_followed_to_the_platform() {
     let (amd64, arm) = (Fixture::new(AMD64, &FILES[..1]), Fixture::new("linux/arm/v6", &FILES[1..2]));
     let index = Index::of(vec![arm.descriptor("linux/arm/v6"), amd64.descriptor(AMD64)]);
     let (index, arm_digest) = (serde_json::to_vec(&index).unwrap(), arm.digest());
+    let index_digest = Digest::of(&index);
     let server = Server::start(move |asked| match asked.path() {
         "/v2/test/manifests/1" => Reply::ok(media_type::OCI_INDEX, index.clone()),
         path if path.ends_with(&amd64.digest().to_string()) => amd64.answer(asked),
@@ -146,6 +147,11 @@ fn an_index_is_followed_to_the_platform() {
     assert_eq!(resolve(AMD64).unwrap().image.architecture, "amd64");
     let error = resolve("linux/s390x").unwrap_err().to_string();
     assert!(error.contains("`linux/s390x`; it has `linux/arm/v6`, `linux/amd64`"), "{error}");
+    // It is remembered which index a manifest was taken from.
+    let Location::Reference(reference) = location(&server) else { panic!("no reference") };
+    let again = bench.again();
+    assert_eq!(again.index_of(&reference, &arm_digest).unwrap(), Some(index_digest));
+    assert_eq!(again.index_of(&reference, &index_digest).unwrap(), None);
 }
 
 #[test]

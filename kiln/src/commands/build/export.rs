@@ -78,6 +78,8 @@ struct Use {
     base: Base,
     /// Whether there is room for attestations.
     is_attested: bool,
+    /// Whether it goes to a registry or the store, and not into an archive: `inline-only` statements go nowhere else.
+    is_inline: bool,
 }
 
 /// Writes finished images.
@@ -201,7 +203,7 @@ impl Exporter<'_> {
             Format::Docker => "exporting to docker image format",
         };
         self.progress.during(title, |group| {
-            let used = Use { base: Base::Here, is_attested: format == Format::Oci };
+            let used = Use { base: Base::Here, is_attested: format == Format::Oci, is_inline: false };
             let package = self.package(attributes, self.names(attributes), used, group)?;
             let packages = std::slice::from_ref(&package);
             let write = |place: Place<'_>| {
@@ -222,7 +224,7 @@ impl Exporter<'_> {
     fn load(&self, attributes: &ImageAttributes) -> Result<Exported, CliError> {
         let engine = self.engine.ok_or_else(|| CliError::bug("nobody has looked for a container engine"))?;
         self.progress.during(&format!("loading into {}", engine.name()), |group| {
-            let used = Use { base: Base::Here, is_attested: engine.takes_indexes() };
+            let used = Use { base: Base::Here, is_attested: engine.takes_indexes(), is_inline: false };
             let package = self.package(attributes, self.names(attributes), used, group)?;
             let image = package.record().ok_or_else(|| CliError::bug("a package without an image"))?;
             let loaded = engine.load(&package, self.cancel)?;
@@ -242,10 +244,11 @@ impl Exporter<'_> {
         &self,
         attributes: &ImageAttributes,
         names: &[Reference],
-        Use { base, is_attested }: Use,
+        Use { base, is_attested, is_inline }: Use,
         group: Group,
     ) -> Result<Package, CliError> {
-        let is_attested = is_attested && self.request.attest.attaches();
+        let asked = &self.request.attest;
+        let is_attested = is_attested && if is_inline { asked.attaches() } else { asked.attaches_elsewhere() };
         let mut annotations = attributes.annotations.clone();
         annotations.extend(&self.request.annotations);
         let is_plain = annotations.is_empty() && !is_attested;
@@ -264,7 +267,7 @@ impl Exporter<'_> {
         let is_index = records.len() > 1 || is_attested;
         let package = Package::make(self.images, &records, is_index, &options, self.cancel)
             .map_err(|error| image_error(&error))?;
-        let package = if is_attested { self.attest(package, &options) } else { package };
+        let package = if is_attested { self.attest(package, &options, is_inline) } else { package };
         self.progress.note(group, "exporting layers done");
         for (manifest, config, _) in package.manifests() {
             self.progress.note(group, &format!("exporting manifest {} done", manifest.digest));
@@ -279,9 +282,10 @@ impl Exporter<'_> {
         Ok(package)
     }
 
-    fn attest(&self, package: Package, options: &ImageOptions) -> Package {
+    fn attest(&self, package: Package, options: &ImageOptions, is_inline: bool) -> Package {
         let made = package.manifests().zip(self.made);
-        let attestations = made.map(|((_, _, layers), made)| made.statements.attestations(layers)).collect::<Vec<_>>();
+        let attestations = made.map(|((_, _, layers), made)| made.statements.attestations(layers, is_inline));
+        let attestations: Vec<_> = attestations.collect();
         package.attest(&attestations, options)
     }
 
@@ -413,7 +417,7 @@ impl Exported {
 
 impl Use {
     /// In the store or a registry.
-    const ANYWHERE: Self = Self { base: Base::Anywhere, is_attested: true };
+    const ANYWHERE: Self = Self { base: Base::Anywhere, is_attested: true, is_inline: true };
 }
 
 /// Runs `write` with the file of this path, or with standard output where there is none.

@@ -47,7 +47,7 @@ impl Facts<'_> {
         let execs: Vec<&Exec> = needed.iter().filter_map(|id| exec_of(self.graph, *id)).collect();
         let (secrets, ssh) = credentials(&execs);
         let locals = self.locals(&needed);
-        let steps = Steps::new(self.graph, target);
+        let steps = Steps::new(self.graph, target, self.images);
         let is_told = request.source_date_epoch.is_none();
         let asked = request.attest.provenance.as_ref();
         Provenance {
@@ -70,7 +70,9 @@ impl Facts<'_> {
             vcs: self.vcs(),
             steps: steps.definition(),
             source: Some(steps.source(self.file)),
-            layers: target.map(|target| (steps.output(target), Vec::new())),
+            digests: steps.digests(),
+            outputs: steps.outputs(),
+            layers: Vec::new(),
         }
     }
 
@@ -97,6 +99,10 @@ impl Facts<'_> {
     /// The directories of this machine that went into it, by the names that BuildKit has for them.
     fn locals(&self, needed: &[StepId]) -> Vec<String> {
         let mut names = BTreeSet::new();
+        if self.request.remote_context.is_none() {
+            // At least its `.dockerignore` is looked for.
+            names.insert(MAIN_CONTEXT.to_owned());
+        }
         for id in needed {
             let Operation::Source(Source::Local { name }) = &self.graph.step(*id).operation else { continue };
             let is_here = match self.request.contexts.get(name) {

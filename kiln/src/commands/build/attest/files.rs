@@ -1,7 +1,6 @@
 //! Statements as files, for exports of files: they are a layer on top of all others.
 
 use kiln_cache::{StoredLayer, View};
-use kiln_image::attest::provenance::Provenance;
 use kiln_image::attest::{Attestation, Subject};
 use kiln_image::{ImageError, Images};
 use kiln_solver::{Cancel, Layer, Origin};
@@ -41,11 +40,9 @@ impl Statements {
     /// What is said, by the names that BuildKit has for the files.
     fn files(&self) -> Vec<(String, Attestation)> {
         let request = self.request.as_ref().filter(|request| !request.inline_only);
-        let provenance = request.zip(self.provenance.as_ref()).map(|(request, provenance)| {
-            // What is no image has no descriptors of layers.
-            let provenance = Provenance { layers: None, ..provenance.clone() };
-            (PROVENANCE.to_owned(), provenance.attest(request.version, request.mode))
-        });
+        let provenance = request
+            .zip(self.provenance.as_ref())
+            .map(|(request, provenance)| (PROVENANCE.to_owned(), provenance.attest(request.version, request.mode)));
         self.sboms.iter().cloned().chain(provenance).collect()
     }
 }

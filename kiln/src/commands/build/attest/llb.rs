@@ -10,27 +10,43 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_executor::sources::shown;
+use kiln_image::Images;
 use kiln_solver::{
     CopyAction, Exec, FileAction, FileActionKind, FileMode, Graph, Input, Mount, MountKind, Network, Operation, Owner,
     Platform, Security, Sharing, Source, Step, StepId, UserRef,
 };
 use serde_json::{Map, Value, json};
 
+use super::materials;
 use super::parameters::redacted;
 use crate::diagnostics::SourceFile;
 
-/// The steps that make one image, each behind those that it takes from.
+/// The steps that make one image, each behind those that it takes from, in their order.
 pub(super) struct Steps<'g> {
     graph: &'g Graph,
+    images: &'g Images,
+    target: Option<Input>,
     needed: Vec<StepId>,
     numbers: BTreeMap<StepId, usize>,
 }
 
 impl<'g> Steps<'g> {
-    pub(super) fn new(graph: &'g Graph, target: Option<Input>) -> Self {
-        let needed = target.map(|target| graph.needed(&[target.step])).unwrap_or_default();
-        let numbers = needed.iter().enumerate().map(|(number, id)| (*id, number)).collect();
-        Self { graph, needed, numbers }
+    pub(super) fn new(graph: &'g Graph, target: Option<Input>, images: &'g Images) -> Self {
+        let (mut needed, mut numbers) = (Vec::new(), BTreeMap::new());
+        let mut pending: Vec<(StepId, bool)> = target.iter().map(|target| (target.step, false)).collect();
+        while let Some((id, are_inputs_done)) = pending.pop() {
+            if numbers.contains_key(&id) {
+                continue;
+            }
+            if are_inputs_done {
+                numbers.insert(id, needed.len());
+                needed.push(id);
+            } else {
+                pending.push((id, true));
+                pending.extend(graph.step(id).inputs.iter().rev().map(|input| (input.step, false)));
+            }
+        }
+        Self { graph, images, target, needed, numbers }
     }
 
     /// What a step is called.
@@ -39,32 +55,104 @@ impl<'g> Steps<'g> {
     }
 
     /// What an output of a step is called.
-    pub(super) fn output(&self, input: Input) -> String {
+    fn output(&self, input: Input) -> String {
         format!("{}:{}", self.id(input.step), input.output)
     }
 
-    /// The steps themselves.
+    /// The steps themselves, and at last which of them is the target.
     pub(super) fn definition(&self) -> Vec<Value> {
-        let all = self.needed.iter().map(|&id| {
-            let step = self.graph.step(id);
-            let mut operation = json!({ "Op": operation(step) });
-            if let Some(platform) = &step.platform {
-                operation["platform"] = platform_json(platform);
-            }
-            let mut written = json!({ "id": self.id(id), "op": operation });
-            if !step.inputs.is_empty() {
-                written["inputs"] = step.inputs.iter().map(|input| self.output(*input)).collect();
-            }
-            written
+        let steps = self.needed.iter().map(|&id| self.step(id));
+        let end = self.target.map(|target| {
+            let id = format!("step{}", self.needed.len());
+            json!({ "id": id, "op": { "Op": {} }, "inputs": [self.output(target)] })
         });
-        all.collect()
+        steps.chain(end).collect()
+    }
+
+    fn step(&self, id: StepId) -> Value {
+        let step = self.graph.step(id);
+        let mut operation = json!({ "Op": self.operation(step), "constraints": {} });
+        if let Some(platform) = self.platform(step) {
+            operation["platform"] = platform_json(&platform);
+        }
+        let mut written = json!({ "id": self.id(id), "op": operation });
+        if !step.inputs.is_empty() {
+            written["inputs"] = step.inputs.iter().map(|input| self.output(*input)).collect();
+        }
+        written
+    }
+
+    /// What a step is for: a base image for what it runs on.
+    fn platform(&self, step: &Step) -> Option<Platform> {
+        match &step.operation {
+            Operation::Source(Source::Image { digest, .. }) => self.images.platform_of(digest).ok().flatten(),
+            _ => step.platform.clone(),
+        }
+    }
+
+    fn operation(&self, step: &Step) -> Value {
+        match &step.operation {
+            Operation::Source(source) => json!({ "source": { "identifier": self.identifier(source) } }),
+            Operation::Exec(exec) => json!({ "exec": exec_json(exec) }),
+            Operation::File(actions) => {
+                json!({ "file": { "actions": actions.iter().map(action).collect::<Vec<_>>() } })
+            }
+        }
+    }
+
+    /// What programs know the steps by, and what they are called here.
+    pub(super) fn digests(&self) -> BTreeMap<String, String> {
+        self.needed.iter().map(|&id| (self.graph.definition(id).to_string(), self.id(id))).collect()
+    }
+
+    /// The target's output, the one that this is and a layer, and so on.
+    pub(super) fn outputs(&self) -> Vec<String> {
+        let below = |input: &Input| {
+            let step = self.graph.step(input.step);
+            let below = match &step.operation {
+                Operation::Source(_) => None,
+                Operation::Exec(exec) => match exec.mounts.first()?.kind {
+                    MountKind::Bind { input, .. } => input,
+                    _ => None,
+                },
+                Operation::File(actions) => {
+                    actions.iter().filter_map(|action| action.base).find(|base| *base < step.inputs.len())
+                }
+            };
+            step.inputs.get(below?).copied()
+        };
+        std::iter::successors(self.target, below).map(|input| self.output(input)).collect()
+    }
+
+    /// Where something comes from, without passwords.
+    fn identifier(&self, source: &Source) -> String {
+        match source {
+            Source::Image { reference, digest } => {
+                let scheme = if reference.contains("://") { "" } else { "docker-image://" };
+                let known_by = || format!("@{}", materials::known_by(reference, digest, self.images));
+                let digest = if reference.contains('@') { String::new() } else { known_by() };
+                format!("{scheme}{reference}{digest}")
+            }
+            Source::Local { name } => format!("local://{name}"),
+            Source::Http(http) => shown(&http.url),
+            Source::Git(git) => {
+                let reference = git.reference.as_deref().unwrap_or_default();
+                let part = git.subdirectory.as_ref().map(|directory| format!(":{directory}")).unwrap_or_default();
+                let fragment = format!("{reference}{part}");
+                let fragment = if fragment.is_empty() { fragment } else { format!("#{fragment}") };
+                format!("git://{}{fragment}", without_scheme(&shown(&git.remote)))
+            }
+        }
     }
 
     /// The Dockerfile, and which of its lines each step is of.
     pub(super) fn source(&self, file: &SourceFile) -> Value {
         let mut locations = Map::new();
         for &id in &self.needed {
-            let Some(span) = self.graph.step(id).metadata.span else { continue };
+            let Some(span) = self.graph.step(id).metadata.span else {
+                locations.insert(self.id(id), json!({}));
+                continue;
+            };
             let line = |offset: usize| crate::failure::line_of(&file.text, offset);
             let last = line(span.end.saturating_sub(1).max(span.start));
             let range = json!({ "start": { "line": line(span.start) }, "end": { "line": last } });
@@ -73,35 +161,6 @@ impl<'g> Steps<'g> {
         let name = file.name.rsplit('/').next().unwrap_or_default();
         let info = json!({ "filename": name, "language": "Dockerfile", "data": STANDARD.encode(&file.text) });
         json!({ "locations": locations, "infos": [info] })
-    }
-}
-
-fn operation(step: &Step) -> Value {
-    match &step.operation {
-        Operation::Source(source) => json!({ "source": { "identifier": identifier(source) } }),
-        Operation::Exec(exec) => json!({ "exec": exec_json(exec) }),
-        Operation::File(actions) => json!({ "file": { "actions": actions.iter().map(action).collect::<Vec<_>>() } }),
-    }
-}
-
-/// Where something comes from, without passwords.
-fn identifier(source: &Source) -> String {
-    match source {
-        Source::Image { reference, digest } if reference.contains('@') || reference.contains("://") => {
-            let scheme = if reference.contains("://") { "" } else { "docker-image://" };
-            let digest = if reference.contains('@') { String::new() } else { format!("@{digest}") };
-            format!("{scheme}{reference}{digest}")
-        }
-        Source::Image { reference, digest } => format!("docker-image://{reference}@{digest}"),
-        Source::Local { name } => format!("local://{name}"),
-        Source::Http(http) => shown(&http.url),
-        Source::Git(git) => {
-            let reference = git.reference.as_deref().unwrap_or_default();
-            let part = git.subdirectory.as_ref().map(|directory| format!(":{directory}")).unwrap_or_default();
-            let fragment = format!("{reference}{part}");
-            let fragment = if fragment.is_empty() { fragment } else { format!("#{fragment}") };
-            format!("git://{}{fragment}", without_scheme(&shown(&git.remote)))
-        }
     }
 }
 
@@ -119,7 +178,12 @@ fn platform_json(platform: &Platform) -> Value {
 
 fn exec_json(exec: &Exec) -> Value {
     let shown = |words: &[String]| words.iter().map(|word| redacted(word)).collect::<Vec<_>>();
-    let mut meta = json!({ "args": shown(&exec.args), "env": shown(&exec.env), "cwd": exec.cwd });
+    let mut meta = json!({
+        "args": shown(&exec.args),
+        "env": shown(&exec.env),
+        "cwd": exec.cwd,
+        "removeMountStubsRecursive": true,
+    });
     if !exec.user.is_empty() {
         meta["user"] = json!(exec.user);
     }
@@ -152,7 +216,8 @@ fn mount(mount: &Mount) -> Value {
                 Sharing::Private => 1,
                 Sharing::Locked => 2,
             };
-            json["cacheOpt"] = json!({ "ID": id, "sharing": sharing });
+            json["cacheOpt"] = json!({ "ID": id });
+            set(&mut json["cacheOpt"], "sharing", sharing);
             (*input, selector.as_str())
         }
         MountKind::Tmpfs { size } => {
@@ -171,12 +236,15 @@ fn mount(mount: &Mount) -> Value {
             (None, "")
         }
     };
-    // LLB's number for no input.
-    json["input"] = input.map_or_else(|| json!(-1), |input| json!(input));
+    set(&mut json, "input", position(input));
     if !matches!(selector, "" | "/") {
         json["selector"] = json!(selector);
     }
-    json["output"] = mount.output.map_or_else(|| json!(-1), |output| json!(output));
+    // Of these BuildKit says neither.
+    if matches!(mount.kind, MountKind::Secret(_) | MountKind::Ssh(_)) {
+        return json;
+    }
+    set(&mut json, "output", mount.output.map_or(NONE, i64::from));
     if mount.readonly {
         json["readonly"] = json!(true);
     }
@@ -184,27 +252,40 @@ fn mount(mount: &Mount) -> Value {
 }
 
 fn credential(credential: &kiln_solver::Credential) -> Value {
-    json!({
-        "ID": credential.id,
-        "uid": credential.uid,
-        "gid": credential.gid,
-        "mode": credential.mode,
-        "optional": !credential.required,
-    })
+    let mut json = json!({ "ID": credential.id });
+    for (name, number) in [("uid", credential.uid), ("gid", credential.gid), ("mode", credential.mode)] {
+        set(&mut json, name, number.into());
+    }
+    if !credential.required {
+        json["optional"] = json!(true);
+    }
+    json
+}
+
+/// LLB's number for no input and no output.
+const NONE: i64 = -1;
+
+fn position(position: Option<usize>) -> i64 {
+    position.and_then(|position| i64::try_from(position).ok()).unwrap_or(NONE)
+}
+
+/// Sets a number as Protocol Buffers have it in JSON: 0 is left out.
+fn set(json: &mut Value, name: &str, number: i64) {
+    if number != 0 {
+        json[name] = json!(number);
+    }
 }
 
 fn action(action: &FileAction) -> Value {
-    let position = |position: Option<usize>| position.map_or_else(|| json!(-1), |position| json!(position));
     let what = match &action.kind {
         FileActionKind::Copy(copy) => json!({ "copy": copy_json(copy) }),
         FileActionKind::Mkdir(mkdir) => {
-            let mut json = json!({ "path": mkdir.path, "mode": mkdir.mode, "makeParents": true });
+            let mut json = json!({ "path": mkdir.path, "mode": mkdir.mode, "makeParents": true, "timestamp": -1 });
             set_owner(&mut json, mkdir.owner.as_ref());
             json!({ "mkdir": json })
         }
         FileActionKind::Mkfile(mkfile) => {
-            let mut json =
-                json!({ "path": mkfile.path, "mode": mkfile.mode, "data": STANDARD.encode(&mkfile.content) });
+            let mut json = json!({ "path": mkfile.path, "mode": mkfile.mode, "data": STANDARD.encode(&mkfile.content), "timestamp": -1 });
             set_owner(&mut json, mkfile.owner.as_ref());
             json!({ "mkfile": json })
         }
@@ -212,7 +293,7 @@ fn action(action: &FileAction) -> Value {
     json!({
         "input": position(action.base),
         "secondaryInput": position(action.from),
-        "output": action.output.map_or_else(|| json!(-1), |output| json!(output)),
+        "output": action.output.map_or(NONE, i64::from),
         "Action": what,
     })
 }
@@ -221,13 +302,19 @@ fn copy_json(copy: &CopyAction) -> Value {
     let mut json = json!({
         "src": copy.source,
         "dest": copy.destination,
-        "allowWildcard": copy.wildcard,
-        "allowEmptyWildcard": copy.allow_empty_wildcard,
-        "attemptUnpackDockerCompatibility": copy.unpack,
-        "dirCopyContents": copy.contents_only,
         "createDestPath": true,
         "followSymlink": true,
+        "timestamp": -1,
     });
+    let flags = [
+        ("allowWildcard", copy.wildcard),
+        ("allowEmptyWildcard", copy.wildcard && copy.allow_empty_wildcard),
+        ("attemptUnpackDockerCompatibility", copy.unpack),
+        ("dirCopyContents", copy.contents_only),
+    ];
+    for (name, _) in flags.iter().filter(|(_, holds)| *holds) {
+        json[*name] = json!(true);
+    }
     set_owner(&mut json, copy.owner.as_ref());
     match &copy.mode {
         None => json["mode"] = json!(-1),

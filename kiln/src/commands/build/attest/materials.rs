@@ -39,7 +39,17 @@ fn of_found(uri: String, found: &Found) -> Material {
     }
 }
 
-/// A base image, by the digest of its manifest for its platform, or of its config where it was built here.
+/// What a base image is known by to others: the digest of its index, or else of its manifest, or of its config where it
+/// was built here.
+pub(super) fn known_by(reference: &str, digest: &Digest, images: &Images) -> Digest {
+    let index = match Location::parse(reference) {
+        // What cannot be read of the store has no index to be known by.
+        Ok(Location::Reference(reference)) => images.index_of(&reference, digest).ok().flatten(),
+        _ => None,
+    };
+    index.unwrap_or(*digest)
+}
+
 fn of_image(reference: &str, digest: &Digest, images: &Images) -> Material {
     let platform = images.platform_of(digest).ok().flatten();
     let uri = match Location::parse(reference) {
@@ -51,7 +61,7 @@ fn of_image(reference: &str, digest: &Digest, images: &Images) -> Material {
             purl::of_layout(name, digest, platform.as_ref())
         }
     };
-    Material { uri, algorithm: "sha256", digest: digest.hex() }
+    Material { uri, algorithm: "sha256", digest: known_by(reference, digest, images).hex() }
 }
 
 /// A repository with what was asked for of it, without passwords.

@@ -70,13 +70,12 @@ impl Builder<'_> {
 }
 
 impl Statements {
-    /// What is attached to the image, the layers of which these are.
-    pub(super) fn attestations(&self, layers: &[Descriptor]) -> Vec<Attestation> {
-        let provenance = self.request.as_ref().zip(self.provenance.as_ref()).map(|(request, provenance)| {
-            let mut provenance = provenance.clone();
-            if let Some((_, known)) = &mut provenance.layers {
-                *known = layers.to_vec();
-            }
+    /// What is attached to the image, the layers of which these are, where it goes to a registry or the store
+    /// (`is_inline`), or into an archive.
+    pub(super) fn attestations(&self, layers: &[Descriptor], is_inline: bool) -> Vec<Attestation> {
+        let request = self.request.as_ref().filter(|request| is_inline || !request.inline_only);
+        let provenance = request.zip(self.provenance.as_ref()).map(|(request, provenance)| {
+            let provenance = Provenance { layers: layers.to_vec(), ..provenance.clone() };
             provenance.attest(request.version, request.mode)
         });
         self.sboms.iter().map(|(_, attestation)| attestation.clone()).chain(provenance).collect()

@@ -31,6 +31,10 @@ pub(super) fn args(request: &Request) -> BTreeMap<String, String> {
         };
         args.insert(format!("context:{name}"), place);
     }
+    if !request.contexts.is_empty() {
+        // What a frontend has to know for that, in the words of buildx.
+        args.insert("frontend.caps".to_owned(), "moby.buildkit.frontend.contexts+forward".to_owned());
+    }
     let no_cache = match &request.no_cache {
         NoCache::Never => None,
         NoCache::All => Some(String::new()),

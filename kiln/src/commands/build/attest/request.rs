@@ -31,7 +31,7 @@ pub(crate) struct ProvenanceRequest {
     pub(super) mode: Mode,
     pub(super) version: Version,
     pub(super) builder_id: String,
-    /// Whether it only goes where an image does.
+    /// Whether it only goes to a registry or the store.
     pub(super) inline_only: bool,
     pub(super) is_reproducible: bool,
 }
@@ -81,8 +81,8 @@ impl AttestRequest {
         self.provenance.is_some() || self.sbom.is_some()
     }
 
-    /// Whether there are statements that also go where no image does.
-    pub(crate) fn attaches_to_files(&self) -> bool {
+    /// Whether there are statements that also go into archives and directories.
+    pub(crate) fn attaches_elsewhere(&self) -> bool {
         self.sbom.is_some() || self.provenance.as_ref().is_some_and(|provenance| !provenance.inline_only)
     }
 

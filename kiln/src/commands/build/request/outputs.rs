@@ -36,7 +36,7 @@ pub(super) fn check_names(outputs: &[Output], tags: &[Reference]) -> Result<(), 
 
 /// Whether what is to be written has a place for what is to be said of it.
 pub(super) fn check_attestations(outputs: &[Output], attest: &AttestRequest) -> Result<(), CliError> {
-    if attest.attaches_to_files() && outputs.iter().any(is_docker_archive) {
+    if attest.attaches_elsewhere() && outputs.iter().any(is_docker_archive) {
         return Err(CliError::usage("an archive of `type=docker` has no index that attestations could be in")
             .hint("write `type=oci`, or leave `--attest`, `--provenance` and `--sbom` away"));
     }
@@ -54,7 +54,7 @@ pub(super) fn check_without_index(engine: &str, platforms: usize, attest: &Attes
         return Err(CliError::user(format!("{engine} takes an image for one platform, and not for {platforms}"))
             .hint("give one `--platform`; Docker takes several if containerd keeps its images"));
     }
-    if attest.attaches_to_files() {
+    if attest.attaches_elsewhere() {
         return Err(CliError::user(format!("{engine} has no index that attestations could be in"))
             .hint("leave `--attest`, `--provenance` and `--sbom` away, or push the image"));
     }
