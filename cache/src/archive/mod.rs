@@ -10,7 +10,8 @@ mod writer;
 pub(crate) use blocks::{Block, Blocks};
 pub use reader::{ArchiveReader, Member, MemberKind};
 pub use sparse::is_hole;
-pub(crate) use writer::{Head, end, put_entry, put_padding};
+pub(crate) use sparse::parts_with_data;
+pub(crate) use writer::{Head, end, put_entry, put_padding, put_sparse};
 
 use std::io;
 

@@ -1,14 +1,43 @@
 //! Sparse files as GNU tar writes them: only the parts with data are in the archive.
 
+use std::fs::File;
+use std::io;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
 use super::number;
 
 /// A part of a sparse file that has data in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// Where in the file.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// How many bytes.
-    pub(super) length: u64,
+    pub(crate) length: u64,
+}
+
+/// The parts of an open file of this size that have data, where the file system knows of holes between them.
+pub(crate) fn parts_with_data(file: &File, size: u64) -> io::Result<Option<Vec<Part>>> {
+    let mut parts = Vec::new();
+    let mut end = 0;
+    while end < size {
+        let offset = match rustix::fs::seek(file, SeekFrom::Data(end)) {
+            Ok(offset) if offset < size => offset,
+            // There are no more.
+            Ok(_) | Err(Errno::NXIO) => break,
+            // It cannot tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        end = rustix::fs::seek(file, SeekFrom::Hole(offset))?.min(size);
+        parts.push(Part { offset, length: end - offset });
+        if parts.len() >= MOST_PARTS - 1 {
+            return Ok(None);
+        }
+    }
+    let is_whole = parts.iter().map(|part| part.length).sum::<u64>() == size;
+    Ok((!is_whole).then_some(parts))
 }
 
 /// As many zeros as a file system can leave out.

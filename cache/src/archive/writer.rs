@@ -3,6 +3,7 @@
 //! What is written depends on the entry alone: no time of access, no user names, whole seconds, PAX records in
 //! one order. So the same files give the same archive, and the same diffID, on any machine.
 
+use super::sparse::Part;
 use super::{OPAQUE, WHITEOUT, XATTR};
 use crate::index::{Device, Entry, EntryKind, Record, join, split};
 
@@ -87,18 +88,47 @@ pub(crate) fn put_entry(head: &Head<'_>, output: &mut Vec<u8>) {
         }
         EntryKind::Directory { opaque } => {
             let path = [head.path, b"/"].concat();
-            put_member(head, &path, b'5', output);
+            put_member(head, &path, b'5', Vec::new(), output);
             if opaque {
                 put_mark(&join(head.path, OPAQUE), output);
             }
         }
-        EntryKind::File => put_member(head, head.path, b'0', output),
-        EntryKind::HardLink => put_member(head, head.path, b'1', output),
-        EntryKind::Symlink => put_member(head, head.path, b'2', output),
-        EntryKind::CharDevice => put_member(head, head.path, b'3', output),
-        EntryKind::BlockDevice => put_member(head, head.path, b'4', output),
-        EntryKind::Fifo => put_member(head, head.path, b'6', output),
+        EntryKind::File => put_member(head, head.path, b'0', Vec::new(), output),
+        EntryKind::HardLink => put_member(head, head.path, b'1', Vec::new(), output),
+        EntryKind::Symlink => put_member(head, head.path, b'2', Vec::new(), output),
+        EntryKind::CharDevice => put_member(head, head.path, b'3', Vec::new(), output),
+        EntryKind::BlockDevice => put_member(head, head.path, b'4', Vec::new(), output),
+        EntryKind::Fifo => put_member(head, head.path, b'6', Vec::new(), output),
     }
+}
+
+/// Appends what comes before the parts of a sparse regular file that have data, in GNU's PAX format 1.0, which GNU tar and
+/// libarchive read. The bytes of these parts must follow, one behind another, and padding as if the content had the size
+/// that this returns. The parts are in order, and lie in the file.
+pub(crate) fn put_sparse(head: &Head<'_>, parts: &[Part], output: &mut Vec<u8>) -> u64 {
+    // Where a file ends in a hole, its end is an empty part.
+    let last = Part { offset: head.size, length: 0 };
+    let ends_in_hole = parts.last().is_none_or(|part| part.offset + part.length < head.size);
+    let parts: Vec<&Part> = parts.iter().chain(ends_in_hole.then_some(&last)).collect();
+    let mut map = format!("{}\n", parts.len());
+    for part in &parts {
+        map.push_str(&format!("{}\n{}\n", part.offset, part.length));
+    }
+    let mut map = map.into_bytes();
+    put_padding(map.len() as u64, &mut map);
+    let stored = map.len() as u64 + parts.iter().map(|part| part.length).sum::<u64>();
+    let mut records = Vec::new();
+    put_record(b"GNU.sparse.major", b"1", &mut records);
+    put_record(b"GNU.sparse.minor", b"0", &mut records);
+    put_record(b"GNU.sparse.name", head.path, &mut records);
+    put_record(b"GNU.sparse.realsize", head.size.to_string().as_bytes(), &mut records);
+    // The name that programs see which know nothing of it.
+    let (parent, name) = split(head.path);
+    let path = join(parent, &[b"GNUSparseFile.0/", name].concat());
+    let (path, xattrs) = (&path[..], head.xattrs.clone());
+    put_member(&Head { path, size: stored, xattrs, ..*head }, path, b'0', records, output);
+    output.extend_from_slice(&map);
+    stored
 }
 
 /// Fills the last block of a content of this size.
@@ -127,13 +157,13 @@ fn put_mark(path: &[u8], output: &mut Vec<u8>) {
         target: &[],
         xattrs: Vec::new(),
     };
-    put_member(&mark, path, b'0', output);
+    put_member(&mark, path, b'0', Vec::new(), output);
 }
 
-fn put_member(head: &Head<'_>, path: &[u8], kind: u8, output: &mut Vec<u8>) {
+/// `pax` are records that it has anyway.
+fn put_member(head: &Head<'_>, path: &[u8], kind: u8, mut pax: Vec<u8>, output: &mut Vec<u8>) {
     let size = if kind == b'0' { head.size } else { 0 };
     let mut header = tar::Header::new_ustar();
-    let mut pax = Vec::new();
     if let Some(ustar) = header.as_ustar_mut() {
         match split_path(path) {
             Some((prefix, name)) => {

@@ -18,6 +18,10 @@ use crate::hashing::Hashing;
 use crate::index::{Builder, Device, EntryKind, Record, Timestamp, split};
 use crate::{StoreError, Whiteouts, sys};
 
+/// A PAX record ends its name with a `=`. GNU tar writes `%3D` in its place, which those who read layers take for three
+/// letters; Docker refuses such names as well.
+pub(crate) const NO_EQUALS: &str = "the name of one of its extended attributes has a `=`, which no archive can hold";
+
 /// Owners that the file system could not hold, by path.
 pub(super) type Owners = HashMap<Vec<u8>, (u32, u32)>;
 
@@ -167,6 +171,9 @@ impl<F: FnMut(Block) -> io::Result<Block>> Scan<'_, F> {
                     _ => {}
                 }
             } else if name == b"security.capability" || (name.starts_with(b"user.") && !is_overlayfs_xattr(&name)) {
+                if name.contains(&b'=') {
+                    return Err(self.unstorable(path, NO_EQUALS));
+                }
                 found.kept.push((name.clone(), value()?));
             }
         }

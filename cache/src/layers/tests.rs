@@ -211,7 +211,7 @@ fn owners_that_the_disk_cannot_hold_are_declared() {
 
 #[test]
 fn what_a_layer_cannot_hold_is_an_error() {
-    let cases: [&dyn Fn(&std::path::Path); 4] = [
+    let cases: [&dyn Fn(&std::path::Path); 5] = [
         &|files| std::fs::write(files.join(".wh.name"), "x").unwrap(),
         &|files| {
             std::fs::create_dir(files.join("d")).unwrap();
@@ -229,6 +229,10 @@ fn what_a_layer_cannot_hold_is_an_error() {
                 let flags = rustix::fs::OFlags::DIRECTORY;
                 here = rustix::fs::openat(&here, &name, flags, rustix::fs::Mode::empty()).unwrap();
             }
+        },
+        &|files| {
+            std::fs::write(files.join("f"), "x").unwrap();
+            set_xattr(&files.join("f"), "user.a=b", b"1");
         },
     ];
     let (_root, store) = store();

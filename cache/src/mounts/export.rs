@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::{FORMAT, MANIFEST, Manifest, Mount, MountWatch, locks};
-use crate::archive::{Block, Blocks, Head, end, put_entry, put_padding};
+use crate::archive::{Block, Blocks, Head, end, parts_with_data, put_entry, put_padding, put_sparse};
 use crate::extractor::is_overlayfs_xattr;
 use crate::index::{Device, EntryKind, join};
-use crate::layers::commit::mtime;
+use crate::layers::commit::{NO_EQUALS, mtime};
 use crate::layers::walk::{Seen, Walk};
 use crate::{Compression, Store, StoreError, sys};
 
@@ -175,14 +175,17 @@ impl<F: FnMut(Block) -> io::Result<Block>> Copying<'_, '_, F> {
             EntryKind::Directory { .. } | EntryKind::File => {
                 let file = open(seen).map_err(StoreError::io("open", &path))?;
                 attributes = xattrs(file.as_fd()).map_err(StoreError::io("read the attributes of", &path))?;
+                if attributes.iter().any(|(name, _)| name.contains(&b'=')) {
+                    return Err(StoreError::Unstorable { path, reason: NO_EQUALS });
+                }
                 head.xattrs = attributes.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-                head.size = if is_directory { 0 } else { stat.st_size.cast_unsigned() };
-                self.exporting.put_head(&head, &path)?;
-                return if is_directory {
-                    Ok(())
-                } else {
-                    self.exporting.put_content(File::from(file), head.size, &path)
-                };
+                if is_directory {
+                    return self.exporting.put_head(&head, &path);
+                }
+                head.size = stat.st_size.cast_unsigned();
+                // It may have holes if it takes less than it holds.
+                let may_have_holes = stat.st_blocks.cast_unsigned().saturating_mul(512) < head.size;
+                return self.exporting.put_file(&head, &File::from(file), may_have_holes, &path);
             }
             EntryKind::Symlink => {
                 let read = rustix::fs::readlinkat(seen.directory, seen.name, Vec::new());
@@ -208,15 +211,46 @@ impl<F: FnMut(Block) -> io::Result<Block>> Exporting<'_, F> {
         self.blocks.put(&bytes).map_err(StoreError::io("write into the archive", path))
     }
 
-    fn put_content(&mut self, file: File, size: u64, path: &Path) -> Result<(), StoreError> {
-        let io = || StoreError::io("write into the archive", path);
-        if self.blocks.put_from(&file, size, |_| {}).map_err(io())? != size {
+    /// A regular file. Of one with holes only the parts with data are written.
+    fn put_file(
+        &mut self,
+        head: &Head<'_>,
+        mut file: &File,
+        may_have_holes: bool,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let read = || StoreError::io("read", path);
+        let holes = if may_have_holes { parts_with_data(file, head.size).map_err(read())? } else { None };
+        let Some(parts) = holes else {
+            self.put_head(head, path)?;
+            file.rewind().map_err(read())?;
+            self.put_content(file, head.size, path)?;
+            return self.put_padding(head.size, path);
+        };
+        let mut bytes = Vec::with_capacity(2048);
+        let stored = put_sparse(head, &parts, &mut bytes);
+        self.blocks.put(&bytes).map_err(StoreError::io("write into the archive", path))?;
+        for part in &parts {
+            file.seek(SeekFrom::Start(part.offset)).map_err(read())?;
+            self.put_content(file, part.length, path)?;
+        }
+        self.put_padding(stored, path)
+    }
+
+    /// So many bytes of a file from where it is.
+    fn put_content(&mut self, file: &File, size: u64, path: &Path) -> Result<(), StoreError> {
+        let put = self.blocks.put_from(file, size, |_| {}).map_err(StoreError::io("write into the archive", path))?;
+        if put != size {
             let reason = "it became shorter while it was read";
             return Err(StoreError::ChangedFile { path: path.to_owned(), reason });
         }
+        Ok(())
+    }
+
+    fn put_padding(&mut self, size: u64, path: &Path) -> Result<(), StoreError> {
         let mut padding = Vec::new();
         put_padding(size, &mut padding);
-        self.blocks.put(&padding).map_err(io())
+        self.blocks.put(&padding).map_err(StoreError::io("write into the archive", path))
     }
 }
 
