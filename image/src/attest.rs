@@ -33,7 +33,7 @@ const ARTIFACT: &str = "application/vnd.docker.attestation.manifest.v1+json";
 /// The annotation with what the statement in a layer says.
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 /// The annotation that tells which manifest of the index another one is about.
-const ABOUT: &str = "vnd.docker.reference.digest";
+pub(crate) const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// The largest statement that is read, in bytes.
 pub(crate) const STATEMENT_LIMIT: u64 = 64 << 20;

@@ -69,6 +69,56 @@ fn one_name_for_images_of_several_registries() {
 }
 
 #[test]
+fn templates_see_what_those_of_buildx_do() {
+    let (world, one, _two) = world();
+    let name = format!("{}/app:1", one.address);
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY text /\n"), ("text", "x")]);
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    world.build(&project).args([platforms, "--provenance=true", "--push", "-t", &name]).succeeds();
+    let format =
+        |template: &str| world.kiln(["imagetools", "inspect", "--format", template, &name]).succeeds().stdout_text();
+    // JSON stands in indented lines, and `.Manifest` alone is for people.
+    let manifest = format("{{json .Manifest}}");
+    assert!(manifest.starts_with("{\n  \"schemaVersion\": 2,\n  \"mediaType\": \""), "{manifest}");
+    assert_eq!(format("{{ .Manifest }}"), world.kiln(["imagetools", "inspect", &name]).succeeds().stdout_text());
+    assert_eq!(format("{{json .SBOM}} {{.Image.OS}}"), "{} <no value>\n");
+    assert!(format(r#"{{json (index .Provenance "linux/arm64").SLSA}}"#).contains("\"builder\": {"));
+    let all = json(&format("{{json .}}"));
+    assert_eq!((all["name"].as_str(), &all["manifest"]), (Some(name.as_str()), &json(&manifest)));
+}
+
+/// What is attested of an image goes with it, and with no other.
+#[test]
+fn some_platforms_of_an_image_get_a_name() {
+    let (world, one, _two) = world();
+    let [name, less] = ["app:1", "app:less"].map(|name| format!("{}/{name}", one.address));
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY text /\n"), ("text", "x")]);
+    let platforms = "--platform=linux/amd64,linux/arm64,linux/s390x";
+    world.build(&project).args([platforms, "--provenance=true", "--push", "-t", &name]).succeeds();
+    let file = world.path().join("metadata.json");
+    let create = |platform: &str| {
+        let words = ["imagetools", "create", "--progress=plain", "-t", &less, "-p", platform, &name];
+        world.kiln(words).arg("--metadata-file").arg(&file)
+    };
+    create("linux/arm64,linux/s390x").succeeds();
+    let index = json(&raw(&less));
+    let listed = index["manifests"].as_array().unwrap();
+    let architectures: Vec<_> =
+        listed.iter().map(|listed| listed["platform"]["architecture"].as_str().unwrap()).collect();
+    assert_eq!(architectures, ["arm64", "s390x", "unknown", "unknown"]);
+    let about = |place: usize| &listed[place]["annotations"]["vnd.docker.reference.digest"];
+    assert_eq!((about(2), about(3)), (&listed[0]["digest"], &listed[1]["digest"]));
+    let metadata = json(&std::fs::read_to_string(&file).unwrap());
+    assert_eq!(metadata["containerimage.digest"], one.digest("app:less"));
+    assert_eq!(metadata["containerimage.descriptor"]["digest"], metadata["containerimage.digest"]);
+    assert_eq!(metadata["image.name"], less);
+    // Where nothing is left out, it stays as it is.
+    create("linux/amd64,linux/arm64,linux/s390x").succeeds();
+    assert_eq!(one.digest("app:less"), one.digest("app:1"));
+    create("linux/riscv64").fails().says("has no image for platform `linux/riscv64`; it has `linux/amd64`");
+}
+
+#[test]
 fn a_name_gets_another_platform() {
     let (world, one, _two) = world();
     let names = ["1", "amd64", "s390x"].map(|tag| format!("{}/app:{tag}", one.address));

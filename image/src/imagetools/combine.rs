@@ -1,14 +1,15 @@
 //! One index of what several names stand for, as `docker buildx imagetools create` makes it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use kiln_solver::{Cancel, Digest};
+use kiln_solver::{Cancel, Digest, Platform};
 
 use super::{Document, Found, Gathering};
+use crate::attest::ABOUT;
 use crate::export::{AnnotationPlace, Annotations};
 use crate::push::{self, Parcel};
 use crate::spec::{Descriptor, DescriptorPlatform, Index, media_type};
-use crate::{ImageError, Images, Reference};
+use crate::{ImageError, Images, Reference, choose};
 
 /// What is to get a name, and where its parts are.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct Combined {
 }
 
 /// Makes one index of the manifests of `sources`, those of their indexes among them; each is listed once, with all that
-/// is said of it anywhere. One index alone stays as it is, and so does one manifest unless it is to get an index.
+/// is said of it anywhere. Where platforms are named, only images for those are. One index alone stays as it is, and so does one manifest unless it is to get an index.
 ///
 /// # Errors
 /// When a platform has to be looked up and cannot be.
@@ -33,10 +34,12 @@ pub fn combine(
     sources: &[Found],
     annotations: &Annotations,
     prefer_index: bool,
+    platforms: &[Platform],
 ) -> Result<Combined, ImageError> {
     if let [only] = sources
         && annotations.is_empty()
         && (!prefer_index || matches!(only.document, Document::Index(_)))
+        && is_wanted(images, only, platforms)?
     {
         let (descriptor, bytes) = (only.descriptor.clone(), only.bytes.clone());
         return Ok(Combined { descriptor, bytes, original: Some(only.clone()), parts: Vec::new() });
@@ -56,7 +59,22 @@ pub fn combine(
             }
         }
     }
+    parts.keep(platforms, sources)?;
     Ok(parts.finish(annotations))
+}
+
+/// Whether all that a source stands for is for one of these platforms, or there is nothing said of platforms.
+fn is_wanted(images: &Images, source: &Found, platforms: &[Platform]) -> Result<bool, ImageError> {
+    let is_wanted = |platform: Option<Platform>| platform.is_some_and(|platform| platforms.contains(&platform));
+    let of = |descriptor: &Descriptor| descriptor.platform.as_ref().map(DescriptorPlatform::normalised);
+    Ok(platforms.is_empty()
+        || match &source.document {
+            Document::Index(index) => {
+                let mut all = index.manifests.iter().filter(|descriptor| !choose::is_attestation(descriptor));
+                all.all(|descriptor| is_wanted(of(descriptor)))
+            }
+            Document::Manifest(_) => is_wanted(source.platform(images)?),
+        })
 }
 
 #[derive(Default)]
@@ -80,6 +98,31 @@ impl Parts {
             known.platform.clone_from(&descriptor.platform);
         }
         known.annotations.extend(descriptor.annotations.clone());
+    }
+
+    /// Drops what is for none of these platforms, if any are named; what is attested goes with its image.
+    fn keep(&mut self, platforms: &[Platform], sources: &[Found]) -> Result<(), ImageError> {
+        let Some(first) = platforms.first() else { return Ok(()) };
+        let listed: Vec<Descriptor> = self.listed.iter().map(|(descriptor, _)| descriptor.clone()).collect();
+        let is_kept = |descriptor: &Descriptor| {
+            let platform = descriptor.platform.as_ref().map(DescriptorPlatform::normalised);
+            !choose::is_attestation(descriptor) && platform.is_some_and(|platform| platforms.contains(&platform))
+        };
+        let kept: HashSet<String> =
+            listed.iter().filter(|descriptor| is_kept(descriptor)).map(|kept| kept.digest.to_string()).collect();
+        if kept.is_empty() {
+            return Err(ImageError::Platform {
+                name: sources.iter().map(|source| source.reference.to_string()).collect::<Vec<_>>().join(", "),
+                platform: Box::new(first.clone()),
+                available: choose::offered(&listed),
+            });
+        }
+        let about = |descriptor: &Descriptor| descriptor.annotations.get(ABOUT).cloned();
+        self.listed.retain(|(descriptor, _)| {
+            is_kept(descriptor)
+                || choose::is_attestation(descriptor) && about(descriptor).is_some_and(|image| kept.contains(&image))
+        });
+        Ok(())
     }
 
     fn finish(mut self, annotations: &Annotations) -> Combined {

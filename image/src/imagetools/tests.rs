@@ -68,7 +68,7 @@ fn manifests_make_an_index_with_their_platforms() {
     let [one, two] = images();
     let sources = found(&[place.put("app:amd64", &one), place.put("app:arm64", &two)]);
     let images = Bench::new().images;
-    let combined = combine(&images, &sources, &Annotations::default(), true).unwrap();
+    let combined = combine(&images, &sources, &Annotations::default(), true, &[]).unwrap();
     assert_eq!(index_of(&combined).manifests, [one.descriptor("linux/amd64"), two.descriptor("linux/arm64")]);
     assert_eq!(combined.descriptor.media_type, media_type::OCI_INDEX);
 
@@ -85,15 +85,15 @@ fn what_is_listed_twice_is_one() {
     let (first, second) = (place.put("app:amd64", &one), place.put("app:arm64", &two));
     let images = Bench::new().images;
     let none = Annotations::default();
-    let index = combine(&images, &found(&[first.clone(), second.clone()]), &none, true).unwrap();
+    let index = combine(&images, &found(&[first.clone(), second.clone()]), &none, true, &[]).unwrap();
     place.push(&index.parcel(&images, &Cancel::new()).unwrap(), "app:all");
-    let again = combine(&images, &found(&[place.name("app:all"), second, first]), &none, true).unwrap();
+    let again = combine(&images, &found(&[place.name("app:all"), second, first]), &none, true, &[]).unwrap();
     assert_eq!(again.bytes, index.bytes);
     // An index alone stays as it is, and one manifest if that is wanted.
-    let alone = combine(&images, &found(&[place.name("app:all")]), &none, true).unwrap();
+    let alone = combine(&images, &found(&[place.name("app:all")]), &none, true, &[]).unwrap();
     assert_eq!(alone.descriptor, index.descriptor);
     let [manifest, wrapped] = [false, true]
-        .map(|prefer_index| combine(&images, &found(&[place.name("app:amd64")]), &none, prefer_index).unwrap());
+        .map(|prefer_index| combine(&images, &found(&[place.name("app:amd64")]), &none, prefer_index, &[]).unwrap());
     assert_eq!(manifest.descriptor.digest, one.digest());
     assert_eq!(index_of(&wrapped).manifests, [one.descriptor("linux/amd64")]);
 }
@@ -107,7 +107,7 @@ fn annotations_have_two_places() {
     annotations.add(AnnotationPlace::Index, None, "of".to_owned(), "all".to_owned());
     let arm = Some("linux/arm64".parse().unwrap());
     annotations.add(AnnotationPlace::ManifestDescriptor, arm, "of".to_owned(), "arm".to_owned());
-    let index = index_of(&combine(&Bench::new().images, &sources, &annotations, true).unwrap());
+    let index = index_of(&combine(&Bench::new().images, &sources, &annotations, true, &[]).unwrap());
     assert_eq!(index.annotations["of"], "all");
     assert!(index.manifests[0].annotations.is_empty());
     assert_eq!(index.manifests[1].annotations["of"], "arm");
@@ -119,7 +119,7 @@ fn another_repository_takes_the_blobs_over_and_another_registry_gets_them() {
     let [one, two] = images();
     let sources = found(&[here.put("app:amd64", &one), there.put("app:arm64", &two)]);
     let images = Bench::new().images;
-    let combined = combine(&images, &sources, &Annotations::default(), true).unwrap();
+    let combined = combine(&images, &sources, &Annotations::default(), true, &[]).unwrap();
     let parcel = combined.parcel(&images, &Cancel::new()).unwrap();
     here.push(&parcel, "team/copy:1");
     for fixture in [&one, &two] {
@@ -144,7 +144,7 @@ fn a_blob_that_is_another_is_not_passed_on() {
     let bench = Bench::new();
     let images = &bench.images;
     let mut parcel =
-        combine(images, &sources, &Annotations::default(), false).unwrap().parcel(images, &Cancel::new()).unwrap();
+        combine(images, &sources, &Annotations::default(), false, &[]).unwrap().parcel(images, &Cancel::new()).unwrap();
     // As if the registry gave other bytes of the same length.
     let wrong = Digest::of(b"wrong");
     for blob in parcel.blobs.iter_mut().filter(|blob| blob.descriptor.digest == layer) {

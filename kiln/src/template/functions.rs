@@ -46,6 +46,14 @@ const KNOWN: [&str; 23] = [
     "printf", "println", "slice", "split", "title", "truncate", "upper",
 ];
 
+/// As [`call`], with JSON in lines that are indented.
+pub(super) fn call_indented(name: &str, values: Vec<Value>) -> Result<Value, String> {
+    match (name, values.as_slice()) {
+        ("json", [value]) => Ok(value.indented_json().into()),
+        _ => call(name, values),
+    }
+}
+
 /// In the line of headings, what is done to a value is not done to its heading, as Docker has it.
 pub(super) fn call_for_headings(name: &str, mut values: Vec<Value>) -> Result<Value, String> {
     match name {

@@ -34,6 +34,8 @@ pub(crate) struct Template {
 pub(crate) enum Mode {
     /// Something that is listed.
     Data,
+    /// The same, with JSON in lines that are indented.
+    Indented,
     /// The headings above what is listed: functions leave them as they are.
     Headings,
 }
@@ -85,6 +87,14 @@ impl Template {
     /// When it asks for what is not there, or a function for something else.
     pub(crate) fn render(&self, data: &Value) -> Result<String, TemplateError> {
         run::run(&self.text, &self.nodes, data, Mode::Data)
+    }
+
+    /// The same, with JSON in lines that are indented.
+    ///
+    /// # Errors
+    /// Those of [`Template::render`].
+    pub(crate) fn render_indented(&self, data: &Value) -> Result<String, TemplateError> {
+        run::run(&self.text, &self.nodes, data, Mode::Indented)
     }
 
     fn render_headings(&self, headings: &Value) -> Result<String, TemplateError> {

@@ -191,6 +191,7 @@ impl Run<'_> {
     fn call(&self, at: &Operand, name: &str, values: Vec<Value>) -> Result<Value, TemplateError> {
         let called = match self.mode {
             Mode::Data => functions::call(name, values),
+            Mode::Indented => functions::call_indented(name, values),
             Mode::Headings => functions::call_for_headings(name, values),
         };
         let value = called.map_err(|message| self.error(at.at, message))?;

@@ -95,6 +95,26 @@ impl Value {
         // Maps with keys that are no texts, of which there are none, are all that can fail.
         serde_json::to_string(self).unwrap_or_default()
     }
+
+    /// JSON in lines that are indented.
+    pub(super) fn indented_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The same, where any key may be asked for if it is an object.
+    #[must_use]
+    pub(crate) fn as_map(mut self) -> Self {
+        if let Self::Object(object) = &mut self {
+            object.is_map = true;
+        }
+        self
+    }
+
+    /// An object of these fields, in this order.
+    pub(crate) fn object<'a>(entries: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
+        let entries = entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self::Object(Object { is_map: false, entries })
+    }
 }
 
 impl Object {

@@ -6,6 +6,9 @@ use super::attest::AttestArgs;
 use super::cache::CacheArgs;
 use super::explain::Form;
 use super::run::RunArgs;
+use crate::environment::Environment;
+use crate::error::CliError;
+use crate::progress::Style;
 
 /// Build an image from a Dockerfile
 ///
@@ -151,7 +154,7 @@ pub(super) enum OnError {
 
 /// The values of `--progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum ProgressStyle {
+pub(crate) enum ProgressStyle {
     /// What suits the terminal
     Auto,
     /// Every step and its output, line by line
@@ -159,7 +162,25 @@ pub(super) enum ProgressStyle {
     /// A live display of what is running
     Tty,
     /// Nothing
+    #[value(alias = "none")]
     Quiet,
     /// A line of JSON for each thing that happens, as BuildKit has them
     Rawjson,
+}
+
+impl ProgressStyle {
+    /// How that is shown here.
+    ///
+    /// # Errors
+    /// When it needs a terminal and there is none.
+    pub(crate) fn style(self, environment: &Environment) -> Result<Style, CliError> {
+        match self {
+            Self::Auto if environment.live => Ok(Style::Tty),
+            Self::Auto | Self::Plain => Ok(Style::Plain),
+            Self::Tty if environment.live => Ok(Style::Tty),
+            Self::Tty => Err(CliError::usage("`--progress=tty` needs a terminal that stderr goes to")),
+            Self::Quiet => Ok(Style::Quiet),
+            Self::Rawjson => Ok(Style::RawJson),
+        }
+    }
 }

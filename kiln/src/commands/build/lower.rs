@@ -83,6 +83,7 @@ impl Builder<'_> {
         let (mut graph, mut images, mut proxy_env) = (Graph::new(), Vec::new(), Vec::new());
         let mut warnings = parsed.diagnostics.clone();
         let all: Vec<Options> = self.request.platforms.iter().map(|platform| self.options_for(platform)).collect();
+        bases.look_up(&parsed.dockerfile, &all);
         for options in &all {
             let build = kiln_frontend::lower_onto(graph, &parsed.dockerfile, options, &bases);
             let build = build.map_err(|findings| self.not_lowered(&findings, file, work))?;

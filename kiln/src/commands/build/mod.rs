@@ -43,7 +43,7 @@ use kiln_image::{Configuration, Images};
 use kiln_parser::{Diagnostic, Parsed};
 use kiln_solver::{Cancel, Digest};
 
-pub(crate) use args::Args;
+pub(crate) use args::{Args, ProgressStyle};
 pub(super) use enter::enter;
 pub(super) use output::parse_annotation;
 pub(super) use request::parse_tag;

@@ -7,11 +7,11 @@ use kiln_image::imagetools::{self, Combined, Found};
 use kiln_image::push::{Targets, push};
 use kiln_image::spec::Descriptor;
 use kiln_image::{Images, Reference};
-use kiln_solver::{Cancel, Digest};
+use kiln_solver::{Cancel, Digest, Platform};
 
-use crate::commands::build::{parse_annotation, parse_tag};
+use crate::commands::build::{ProgressStyle, parse_annotation, parse_tag};
 use crate::environment::Environment;
-use crate::error::{self, CliError};
+use crate::error::{self, CliError, Kind};
 use crate::local::image_error;
 use crate::progress::{Progress, Style};
 use crate::terminal;
@@ -53,9 +53,21 @@ pub(in crate::commands) struct Args {
     #[arg(long = "annotation", value_name = "PLACE:KEY=VALUE")]
     annotations: Vec<String>,
 
+    /// Take the images for these platforms alone, with what is attested of them; may be repeated
+    #[arg(short, long = "platform", value_name = "OS/ARCH")]
+    platforms: Vec<String>,
+
     /// Make an index even of one image; `false` leaves it as it is
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     prefer_index: bool,
+
+    /// Write digest and names of what was made to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+
+    /// Show what is pushed in this way
+    #[arg(long, value_name = "STYLE")]
+    progress: Option<ProgressStyle>,
 
     /// Print nothing but errors
     #[arg(short, long)]
@@ -92,11 +104,16 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
     }
     let named = references(&sources, &tags)?;
     let annotations = annotations(&args.annotations)?;
-    let style = if args.dry_run { Style::Quiet } else { Style::for_transfers(args.quiet, environment) };
+    let platforms = platforms(&args.platforms)?;
+    let style = match args.progress {
+        _ if args.dry_run => Style::Quiet,
+        None => Style::for_transfers(args.quiet, environment),
+        Some(progress) => progress.style(environment)?,
+    };
     let work = |images: &Images, progress: &Progress, cancel: &Cancel| {
         let find = |(source, reference): (&Source, &Reference)| find(source, reference, images, cancel);
         let found = sources.iter().zip(&named).map(find).collect::<Result<Vec<_>, _>>()?;
-        let combined = imagetools::combine(images, &found, &annotations, args.prefer_index)
+        let combined = imagetools::combine(images, &found, &annotations, args.prefer_index, &platforms)
             .map_err(|error| image_error(&error))?;
         if !args.dry_run {
             send(&combined, &tags, images, progress, cancel)?;
@@ -108,7 +125,26 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError
         terminal::print_bytes(&combined.bytes)?;
         terminal::print("\n")?;
     }
-    Ok(())
+    match &args.metadata_file {
+        Some(path) => write_metadata(path, &combined, &tags),
+        None => Ok(()),
+    }
+}
+
+/// Says what was made, in the words of `build --metadata-file`.
+fn write_metadata(path: &Path, combined: &Combined, tags: &[Reference]) -> Result<(), CliError> {
+    let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let metadata = serde_json::json!({
+        "containerimage.descriptor": combined.descriptor,
+        "containerimage.digest": combined.descriptor.digest.to_string(),
+        "image.name": names.join(","),
+    });
+    std::fs::write(path, format!("{metadata:#}\n")).map_err(|error| error::io("write", path, &error))
+}
+
+fn platforms(texts: &[String]) -> Result<Vec<Platform>, CliError> {
+    let words = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| word.parse().map_err(|error| CliError::from_error(Kind::Usage, &error))).collect()
 }
 
 fn sources(args: &Args, tags: &[Reference]) -> Result<Vec<Source>, CliError> {

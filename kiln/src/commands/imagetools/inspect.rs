@@ -6,7 +6,6 @@ use kiln_image::imagetools::{self, Document, Found};
 use kiln_image::spec::Descriptor;
 use kiln_image::{Images, Reference, attest};
 use kiln_solver::Cancel;
-use serde_json::{Map, Value as Json, json};
 
 use crate::environment::Environment;
 use crate::error::CliError;
@@ -39,12 +38,17 @@ pub(in crate::commands) struct Args {
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
     let template = args.format.as_deref().filter(|text| !text.is_empty()).map(Template::parse).transpose()?;
     let reference = super::reference(&args.name)?;
+    // As buildx has it, this is what people are told.
+    let inner = args.format.as_deref().and_then(|text| text.trim().strip_prefix("{{")?.strip_suffix("}}"));
+    let is_plain = inner.is_some_and(|inner| inner.trim() == ".Manifest");
     let work = |images: &Images, _: &_, cancel: &Cancel| {
         let found = imagetools::find(images, &reference, cancel).map_err(|error| image_error(&error))?;
         match &template {
             _ if args.raw => Ok(found.bytes),
-            Some(template) => Ok((template.render(&fields(&found, images, cancel)?)? + "\n").into_bytes()),
-            None => Ok(description(&found).into_bytes()),
+            Some(template) if !is_plain => {
+                Ok((template.render_indented(&fields(&found, images, cancel)?)? + "\n").into_bytes())
+            }
+            _ => Ok(description(&found).into_bytes()),
         }
     };
     let text = super::with_registries(Style::Quiet, environment, "the look at the registry was cancelled", work)?;
@@ -87,61 +91,67 @@ fn annotations(listed: &Descriptor, text: &mut String) {
     }
 }
 
-/// What templates see.
+/// What templates see, in the order of buildx.
 fn fields(found: &Found, images: &Images, cancel: &Cancel) -> Result<Value, CliError> {
     let failed = |error| image_error(&error);
     let all = found.images(images, cancel).map_err(failed)?;
     let attested = found.attested(images, cancel).map_err(failed)?;
-    let (mut configs, mut provenance, mut sbom) = (Map::new(), Map::new(), Map::new());
+    let (mut configs, mut provenance, mut sbom) = (Vec::new(), Vec::new(), Vec::new());
     for (platform, image) in &all {
         let platform = platform.to_string();
         if let Some(config) = image.config(images).map_err(failed)? {
-            let config = serde_json::from_slice(&config).map_err(|error| {
+            let config: Value = serde_json::from_slice(&config).map_err(|error| {
                 CliError::user(format!("the config of `{}` is malformed: {error}", image.reference))
             })?;
-            configs.insert(platform.clone(), config);
+            configs.push((platform.clone(), config));
         }
         let own = attested.iter().filter(|attested| attested.image == image.descriptor.digest);
         for attestation in own.flat_map(|attested| &attested.attestations) {
+            let predicate = || Value::of(&attestation.predicate).unwrap_or(Value::Null);
             match attestation.predicate_type.as_str() {
-                attest::SPDX => sbom.insert(platform.clone(), json!({"SPDX": attestation.predicate})),
+                attest::SPDX => sbom.push((platform.clone(), Value::object([("SPDX", predicate())]))),
                 kind if kind.starts_with("https://slsa.dev/provenance/") => {
-                    provenance.insert(platform.clone(), json!({"SLSA": attestation.predicate}))
+                    provenance.push((platform.clone(), Value::object([("SLSA", predicate())])));
                 }
-                _ => None,
-            };
+                _ => {}
+            }
         }
     }
     let is_one = all.len() == 1;
-    let all = json!({
-        "Name": found.reference.to_string(),
-        "Manifest": manifest(found),
-        "Image": one_or_all(configs, is_one),
-        "Provenance": one_or_all(provenance, is_one),
-        "SBOM": one_or_all(sbom, is_one),
-    });
-    Value::of(&all).ok_or_else(|| CliError::bug("an image has no JSON form"))
+    Ok(Value::object([
+        ("name", found.reference.to_string().into()),
+        ("manifest", manifest(found)),
+        ("image", one_or_all(configs, is_one)),
+        ("provenance", one_or_all(provenance, is_one)),
+        ("sbom", one_or_all(sbom, is_one)),
+    ]))
 }
 
-/// What belongs to the only platform there is, or else all of it by platform.
-fn one_or_all(all: Map<String, Json>, is_one: bool) -> Json {
-    match all.into_iter().collect::<Vec<_>>() {
-        all if is_one && all.len() == 1 => all.into_iter().next().map(|(_, only)| only).unwrap_or_default(),
-        all if all.is_empty() => Json::Null,
-        all => all.into_iter().collect::<Map<String, Json>>().into(),
+/// Of an image for one platform that itself, and of several each by its platform, the last of one counting.
+fn one_or_all(all: Vec<(String, Value)>, is_one: bool) -> Value {
+    let mut all: std::collections::BTreeMap<String, Value> = all.into_iter().collect();
+    match all.pop_first() {
+        Some((_, only)) if is_one => only,
+        first => {
+            all.extend(first);
+            Value::object(all.iter().map(|(platform, value)| (platform.as_str(), value.clone()))).as_map()
+        }
     }
 }
 
-/// The descriptor, and of an index what it lists.
-fn manifest(found: &Found) -> Json {
-    let mut all = match &found.document {
-        Document::Index(_) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
-        Document::Manifest(_) => json!({}),
-    };
-    if let Some(fields) = all.as_object_mut() {
-        fields.insert("mediaType".to_owned(), found.descriptor.media_type.clone().into());
-        fields.insert("digest".to_owned(), found.descriptor.digest.to_string().into());
-        fields.insert("size".to_owned(), found.descriptor.size.into());
+/// What it is, and of an index what it lists.
+fn manifest(found: &Found) -> Value {
+    let mut fields = vec![
+        ("mediaType", found.descriptor.media_type.as_str().into()),
+        ("digest", found.descriptor.digest.to_string().into()),
+        ("size", Value::of(&found.descriptor.size).unwrap_or(Value::Null)),
+    ];
+    if let Document::Index(_) = found.document {
+        let mut index: Value = serde_json::from_slice(&found.bytes).unwrap_or(Value::Null);
+        let mut take = |name: &'static str| index.field_mut(name).map(|value| (name, value.clone()));
+        let version = take("schemaVersion");
+        let rest = ["manifests", "annotations"].into_iter().filter_map(&mut take);
+        fields = version.into_iter().chain(fields).chain(rest).collect();
     }
-    all
+    Value::object(fields)
 }

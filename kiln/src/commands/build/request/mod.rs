@@ -18,7 +18,7 @@ use kiln_image::{Configuration, Reference};
 use kiln_parser::ignore::Ignore;
 use kiln_solver::Platform;
 
-use super::args::{Args, OnError, ProgressStyle};
+use super::args::{Args, OnError};
 use super::attest::AttestRequest;
 use super::cache::CacheRequest;
 use super::call::{Call, Method};
@@ -122,7 +122,7 @@ impl Request {
             Some(_) => PathBuf::new(),
             None => directory("the build context", &args.path)?,
         };
-        let style = if args.quiet { Style::Quiet } else { style(args.progress, environment)? };
+        let style = if args.quiet { Style::Quiet } else { args.progress.style(environment)? };
         let mut build_args = parse_build_args(&args.build_args, variable)?;
         if !build_args.contains_key(EPOCH) {
             let default = args.reproducible.then(|| "0".to_owned());
@@ -233,16 +233,5 @@ impl Request {
                 configuration.trust(&name.registry);
             }
         }
-    }
-}
-
-fn style(asked: ProgressStyle, environment: &Environment) -> Result<Style, CliError> {
-    match asked {
-        ProgressStyle::Auto if environment.live => Ok(Style::Tty),
-        ProgressStyle::Auto | ProgressStyle::Plain => Ok(Style::Plain),
-        ProgressStyle::Tty if environment.live => Ok(Style::Tty),
-        ProgressStyle::Tty => Err(CliError::usage("`--progress=tty` needs a terminal that stderr goes to")),
-        ProgressStyle::Quiet => Ok(Style::Quiet),
-        ProgressStyle::Rawjson => Ok(Style::RawJson),
     }
 }

@@ -1,6 +1,7 @@
 //! Flags, and what they come to.
 
 use super::*;
+use crate::commands::build::ProgressStyle;
 use clap::Parser as _;
 
 #[derive(clap::Parser)]
@@ -73,10 +74,10 @@ fn the_display_suits_the_terminal() {
         environment.live = live;
         environment
     };
-    assert_eq!(style(ProgressStyle::Auto, &environment(true)).unwrap(), Style::Tty);
-    assert_eq!(style(ProgressStyle::Auto, &environment(false)).unwrap(), Style::Plain);
-    assert_eq!(style(ProgressStyle::Tty, &environment(true)).unwrap(), Style::Tty);
-    assert_eq!(style(ProgressStyle::Tty, &environment(false)).unwrap_err().exit_code(), 2);
+    assert_eq!(ProgressStyle::Auto.style(&environment(true)).unwrap(), Style::Tty);
+    assert_eq!(ProgressStyle::Auto.style(&environment(false)).unwrap(), Style::Plain);
+    assert_eq!(ProgressStyle::Tty.style(&environment(true)).unwrap(), Style::Tty);
+    assert_eq!(ProgressStyle::Tty.style(&environment(false)).unwrap_err().exit_code(), 2);
     assert_eq!(request(&["--progress", "rawjson", "/"]).unwrap().style, Style::RawJson);
     assert_eq!(request(&["--progress", "rawjson", "-q", "/"]).unwrap().style, Style::Quiet);
 }
