@@ -103,7 +103,7 @@ impl Value {
 
     /// The same, where any key may be asked for if it is an object.
     #[must_use]
-    pub(crate) fn as_map(mut self) -> Self {
+    pub(crate) fn into_map(mut self) -> Self {
         if let Self::Object(object) = &mut self {
             object.is_map = true;
         }

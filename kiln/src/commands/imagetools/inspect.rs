@@ -134,7 +134,7 @@ fn one_or_all(all: Vec<(String, Value)>, is_one: bool) -> Value {
         Some((_, only)) if is_one => only,
         first => {
             all.extend(first);
-            Value::object(all.iter().map(|(platform, value)| (platform.as_str(), value.clone()))).as_map()
+            Value::object(all.iter().map(|(platform, value)| (platform.as_str(), value.clone()))).into_map()
         }
     }
 }
