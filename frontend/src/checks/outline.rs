@@ -119,7 +119,8 @@ struct Collector<'c, 'a> {
     subject: &'c Subject<'a>,
     file: &'c File<'a>,
     plan: &'c Plan,
-    args: BTreeMap<String, OutlineArg>,
+    /// By name, with how many there were before.
+    args: BTreeMap<String, (usize, OutlineArg)>,
     /// By type and id.
     mounts: BTreeMap<(&'static str, String), OutlineMount>,
 }
@@ -161,7 +162,7 @@ impl Collector<'_, '_> {
         let Some(instruction) = self.file.instructions.get(number) else { return };
         let description = description(self.subject.text, instruction, name);
         let arg = OutlineArg { name: name.to_owned(), description, value, span: instruction.span };
-        self.args.insert(name.to_owned(), arg);
+        self.args.insert(name.to_owned(), (self.args.len(), arg));
     }
 
     fn stage(&mut self, number: usize) {
@@ -225,8 +226,10 @@ impl Collector<'_, '_> {
     }
 
     fn finish(self) -> StageOutline {
-        let mut args: Vec<OutlineArg> = self.args.into_values().collect();
-        args.sort_by_key(|arg| arg.span.start);
+        let mut args: Vec<(usize, OutlineArg)> = self.args.into_values().collect();
+        // Those of one instruction in the order in which they are written.
+        args.sort_by_key(|(order, arg)| (arg.span.start, *order));
+        let args = args.into_iter().map(|(_, arg)| arg).collect();
         let of = |kind: &str| {
             let mut found: Vec<OutlineMount> =
                 self.mounts.iter().filter(|((of, _), _)| *of == kind).map(|(_, mount)| mount.clone()).collect();

@@ -68,6 +68,12 @@ fn a_stage_tells_what_it_takes() {
 }
 
 #[test]
+fn arguments_of_one_instruction_stay_in_their_order() {
+    let found = subject_of("FROM scratch\nARG z\nARG password=1 foo a\n", None, &[], outline);
+    assert_eq!(args(&found), [("z", "", ""), ("password", "1", ""), ("foo", "", ""), ("a", "", "")]);
+}
+
+#[test]
 fn other_targets_take_other_things() {
     let found = subject(Some("BUILD"), &[("GO", "2")], outline);
     assert_eq!((found.name.as_str(), found.description.as_str()), ("build", "compiles it"));

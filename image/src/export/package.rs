@@ -11,9 +11,11 @@ use crate::attest::{self, Attestation, STATEMENT_LIMIT, purl};
 use crate::documents::{self, Document};
 use crate::push::{self, Parcel, ParcelBlob, Place};
 use crate::registry::{Content, MANIFEST_LIMIT};
-use crate::spec::{Descriptor, Extra, Index, Manifest};
+use crate::spec::{Descriptor, Extra, Image, Index, Manifest, format_seconds, parse_time};
 use crate::{ImageError, Images, Reference, choose, inspect};
 
+/// The annotation that says when something was made.
+const CREATED: &str = "org.opencontainers.image.created";
 const DEFAULT_COMPRESSION: Compression = Compression::Gzip { level: 6 };
 
 /// An image, or the images of several platforms under one index, made ready to be written out or sent.
@@ -154,6 +156,18 @@ impl Package {
     /// The index, or the only manifest.
     pub fn root(&self) -> &Descriptor {
         &self.root
+    }
+
+    /// The same, with word of when it was made where it is listed (`org.opencontainers.image.created`), as BuildKit's
+    /// archives have it. It is when its first image was, so that the same image gives the same archive.
+    #[must_use]
+    pub fn dated(mut self) -> Self {
+        let config = self.images.first().and_then(|image| self.documents.get(&image.config.digest));
+        let image: Option<Image> = config.and_then(|config| serde_json::from_slice(config).ok());
+        if let Some(created) = image.and_then(|image| parse_time(image.created.as_deref()?)) {
+            self.root.annotations.entry(CREATED.to_owned()).or_insert_with(|| format_seconds(created));
+        }
+        self
     }
 
     /// The digest of the config, where there is one image alone.

@@ -119,6 +119,26 @@ fn run(program: &str, args: &[&str]) -> String {
 }
 
 #[test]
+fn an_archive_says_when_its_image_was_made() {
+    let Built { bench, record, server: _server, .. } = built();
+    let make = |record: &ImageRecord| {
+        let records = std::slice::from_ref(record);
+        Package::make(&bench.images, records, false, &options(&["a:1", "b:2"]), &Cancel::new()).unwrap()
+    };
+    assert!(make(&record).root().annotations.is_empty());
+    let directory = tempfile::tempdir().unwrap();
+    let place = Destination::Directory(directory.path().to_owned());
+    write(&[make(&record).dated()], Format::Oci, place, &Cancel::new()).unwrap();
+    let index: Index = serde_json::from_slice(&std::fs::read(directory.path().join("index.json")).unwrap()).unwrap();
+    let times = index.manifests.iter().map(|listed| listed.annotations["org.opencontainers.image.created"].as_str());
+    assert_eq!(times.collect::<Vec<_>>(), ["2001-09-09T01:46:40Z"; 2]);
+    // One that has no time, as one of no layers, has nothing to say.
+    let empty = Image::empty(&AMD64.parse().unwrap());
+    let nothing = assemble(bench.store(), &empty, &[], None).unwrap().record;
+    assert!(make(&nothing).dated().root().annotations.is_empty());
+}
+
+#[test]
 fn an_archive_is_the_same_every_time() {
     let built = built();
     let first = built.archive(Format::Docker, &options(&["app:1"]));

@@ -15,7 +15,7 @@ mod tests;
 
 pub use config::{Config, Healthcheck, History, Image, RootFs};
 pub use manifest::{Descriptor, DescriptorPlatform, Index, Manifest};
-pub use time::{format_time, parse_time};
+pub use time::{format_seconds, format_time, parse_time};
 
 use std::collections::BTreeMap;
 

@@ -9,6 +9,12 @@ pub fn format_time(time: SystemTime) -> String {
     Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// The same without the parts of a second.
+pub fn format_seconds(time: SystemTime) -> String {
+    let whole = Timestamp::try_from(time).and_then(|time| Timestamp::from_second(time.as_second()));
+    whole.unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
 /// The time that an RFC 3339 text means; `None` where it is not one.
 pub fn parse_time(text: &str) -> Option<SystemTime> {
     text.parse::<Timestamp>().ok().map(SystemTime::from)

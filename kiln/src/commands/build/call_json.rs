@@ -14,7 +14,7 @@ use crate::error::CliError;
 struct Lint<'a> {
     warnings: Vec<Warning<'a>>,
     sources: [Source<'a>; 1],
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "buildError", skip_serializing_if = "Option::is_none")]
     error: Option<BuildError>,
 }
 
@@ -32,9 +32,8 @@ struct Warning<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Source<'a> {
-    file_name: &'a str,
+    filename: &'a str,
     language: &'a str,
     data: String,
 }
@@ -149,7 +148,7 @@ pub(super) fn check(checked: &Checked, file: &SourceFile) -> Result<String, CliE
     };
     print(&Lint {
         warnings: findings.iter().map(|finding| warning(finding, &places)).collect(),
-        sources: [Source { file_name: &file.name, language: "Dockerfile", data: STANDARD.encode(&file.text) }],
+        sources: [Source { filename: &file.name, language: "Dockerfile", data: STANDARD.encode(&file.text) }],
         error,
     })
 }
@@ -268,6 +267,6 @@ mod tests {
         let file = SourceFile { name: "Dockerfile".to_owned(), text: TEXT.to_owned() };
         let answer: serde_json::Value = serde_json::from_str(&check(&checked, &file).unwrap()).unwrap();
         let message = "the Dockerfile goes against its checks: JSONArgsRecommended, LatestTag, SecretsUsedInArgOrEnv";
-        assert_eq!(answer["error"]["message"], message);
+        assert_eq!(answer["buildError"]["message"], message);
     }
 }

@@ -186,7 +186,11 @@ impl Exporter<'_> {
             ..ImageAttributes::default()
         };
         let has_notes = !self.request.annotations.is_empty() || *attributes != plain;
-        has_notes || self.made.len() > 1 || self.request.metadata_file.is_some() || self.request.attest.attaches()
+        has_notes
+            || self.made.len() > 1
+            || self.request.wants_index
+            || self.request.metadata_file.is_some()
+            || self.request.attest.attaches()
     }
 
     fn write_image(
@@ -204,7 +208,7 @@ impl Exporter<'_> {
         };
         self.progress.during(title, |group| {
             let used = Use { base: Base::Here, is_attested: format == Format::Oci, is_inline: false };
-            let package = self.package(attributes, self.names(attributes), used, group)?;
+            let package = self.package(attributes, self.names(attributes), used, group)?.dated();
             let packages = std::slice::from_ref(&package);
             let write = |place: Place<'_>| {
                 export::write(packages, format, place, self.cancel).map_err(|error| image_error(&error))
@@ -247,7 +251,7 @@ impl Exporter<'_> {
         Use { base, is_attested, is_inline }: Use,
         group: Group,
     ) -> Result<Package, CliError> {
-        let asked = &self.request.attest;
+        let (asked, has_room) = (&self.request.attest, is_attested);
         let is_attested = is_attested && if is_inline { asked.attaches() } else { asked.attaches_elsewhere() };
         let mut annotations = attributes.annotations.clone();
         annotations.extend(&self.request.annotations);
@@ -264,7 +268,7 @@ impl Exporter<'_> {
             attestations: attributes.attestations,
             lazy_base: base == Base::Anywhere,
         };
-        let is_index = records.len() > 1 || is_attested;
+        let is_index = records.len() > 1 || is_attested || (has_room && self.request.wants_index);
         let package = Package::make(self.images, &records, is_index, &options, self.cancel)
             .map_err(|error| image_error(&error))?;
         let package = if is_attested { self.attest(package, &options, is_inline) } else { package };
@@ -360,7 +364,7 @@ impl Exporter<'_> {
     /// The files of each platform, in a directory of its own (`linux_arm_v7`) if they are to be split, and what is said
     /// of them in files with this prefix.
     fn files(&self, split: Option<bool>, prefix: &str) -> Result<Vec<Files>, CliError> {
-        let is_split = split.unwrap_or(self.made.len() > 1);
+        let is_split = split.unwrap_or(self.made.len() > 1 || self.request.wants_index);
         let files = |made: &Made| {
             let platform = made.image.platform.to_string().replace('/', "_");
             let infix = if is_split || self.made.len() == 1 { None } else { Some(platform.as_str()) };

@@ -81,9 +81,15 @@ impl Statements {
         self.sboms.iter().map(|(_, attestation)| attestation.clone()).chain(provenance).collect()
     }
 
-    /// Provenance as the file of `--metadata-file` has it.
+    /// Provenance as the file of `--metadata-file` has it, which stays with who built it: always of version 0.2, and with
+    /// `mode=min` without what happened and which steps there were.
     pub(super) fn metadata(&self, mode: Option<Mode>) -> Option<Value> {
-        let version = self.request.as_ref().map_or(Version::default(), |request| request.version);
-        Some(self.provenance.as_ref()?.attest(version, mode?).predicate)
+        let (provenance, mode) = (self.provenance.as_ref()?, mode?);
+        let mut predicate = provenance.attest(Version::V02, Mode::Max).predicate;
+        if let (Mode::Min, Value::Object(parts)) = (mode, &mut predicate) {
+            parts.remove("buildConfig");
+            parts.remove("metadata");
+        }
+        Some(predicate)
     }
 }

@@ -23,7 +23,7 @@ use super::attest::AttestRequest;
 use super::cache::CacheRequest;
 use super::call::{Call, Method};
 use super::explain::Form;
-use super::output::{Output, Push, parse_annotation};
+use super::output::{Output, Push, boolean, parse_annotation};
 use super::remote::RemoteContext;
 use super::run::RunRequest;
 use super::sources;
@@ -38,6 +38,8 @@ use values::{from_environment, no_cache, parse_all, parse_build_args, parse_labe
 
 /// The build argument and variable that says when everything was made.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// The build argument that asks for an index, and a directory for each platform, even where there is one platform.
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
 /// A build that has been asked for and can be tried.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Request {
     pub(super) platforms: Vec<Platform>,
     /// Whether anybody asked for them.
     has_platforms: bool,
+    /// Whether one platform is to be treated as several are.
+    pub(super) wants_index: bool,
     pub(super) outputs: Vec<Output>,
     /// Notes on every image that is made.
     pub(super) annotations: Annotations,
@@ -136,15 +140,20 @@ impl Request {
             parse_annotation(&mut annotations, text)?;
         }
         let platforms = platforms(&args.platforms, variable)?;
+        let wants_index = match build_args.get(MULTI_PLATFORM) {
+            Some(value) => boolean(MULTI_PLATFORM, value)?,
+            None => false,
+        };
         let attest = AttestRequest::new(args.attest, variable)?;
         outputs::check_attestations(&outputs, &attest)?;
-        outputs::check_platforms(&outputs, &annotations, &platforms, attest.attaches())?;
+        outputs::check_platforms(&outputs, &annotations, &platforms, attest.attaches() || wants_index)?;
         outputs::check_outputs(&outputs, args.run.allows_mirrors())?;
         let call = Call::parse(if args.check { "check" } else { &args.call })?;
         Ok(Self {
             is_recorded: call.method == Method::Build,
             call,
             source_date_epoch: epoch,
+            wants_index,
             dockerfile: match args.file.clone() {
                 Some(file) if file.as_os_str() == "-" => DockerfileSource::Stdin,
                 Some(file) => DockerfileSource::File(file),

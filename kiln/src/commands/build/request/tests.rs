@@ -35,6 +35,17 @@ fn what_is_pushed_has_a_name() {
 }
 
 #[test]
+fn one_platform_may_be_treated_as_several() {
+    let wants_index = |value: &str| {
+        let argument = format!("BUILDKIT_MULTI_PLATFORM={value}");
+        request(&["/", "--build-arg", &argument]).map(|request| request.wants_index)
+    };
+    assert_eq!([wants_index("1").unwrap(), wants_index("false").unwrap()], [true, false]);
+    assert!(wants_index("some").unwrap_err().message.contains("`BUILDKIT_MULTI_PLATFORM` is `true` or `false`"));
+    assert!(!request(&["/"]).unwrap().wants_index);
+}
+
+#[test]
 fn the_store_names_what_it_is_to_keep() {
     let stored = |words: &[&str]| {
         let (names, is_listed) = request(words).unwrap().stored_names();
