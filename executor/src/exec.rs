@@ -332,6 +332,7 @@ fn describe(exec: &Exec, more: &[String], root: Root, account: &Account) -> Resu
         cwd: exec.cwd.clone(),
         user,
         network: Network::default(),
+        hostname: exec.hostname.clone(),
         hosts: network::hosts(&exec.hosts)?,
         insecure: exec.security == Security::Insecure,
         limits: Limits::default(),

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 use kiln_parser::{Annotations, Diagnostic, Heredoc, Run, Span};
-use kiln_solver::{Exec, Operation};
+use kiln_solver::{Exec, Host, Operation};
 
 use crate::findings::{error_at, similar};
 use crate::mounts::{self, RunMount, StepMounts};
@@ -15,6 +16,8 @@ use crate::{confinement, naming};
 /// Where the script of a heredoc that names its interpreter is run.
 const SCRIPTS: &str = "/dev/pipes";
 const SCRIPT_MODE: u32 = 0o755;
+/// The build argument that names the machine that commands see.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 /// What ssh looks for its agent in.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
@@ -121,6 +124,11 @@ impl StageLowering<'_, '_> {
         if let Some(agent) = step.agent().filter(|_| self.state.environment.get(AGENT_VARIABLE).is_none()) {
             env.push(format!("{AGENT_VARIABLE}={agent}"));
         }
+        let hostname = options.build_args.get(HOSTNAME).cloned().unwrap_or_default();
+        let mut hosts = options.hosts.clone();
+        if !hostname.is_empty() {
+            hosts.push(Host { name: hostname.clone(), address: Ipv4Addr::LOCALHOST.into() });
+        }
         Exec {
             args,
             env,
@@ -128,7 +136,8 @@ impl StageLowering<'_, '_> {
             user: self.state.image.config.user.clone(),
             secret_env: std::mem::take(&mut step.secret_env),
             mounts: step.into_mounts(has_base),
-            hosts: options.hosts.clone(),
+            hosts,
+            hostname,
             limits: options.limits.clone(),
             ..Exec::default()
         }

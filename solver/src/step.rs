@@ -161,6 +161,8 @@ pub struct Exec {
     pub ignored_env: Vec<String>,
     /// Whether it is not to be observed what it looks at.
     pub untraced: bool,
+    /// The name of the machine that it sees; the sandbox's own where empty.
+    pub hostname: String,
 }
 
 /// One mount of an [`Exec`].
@@ -511,6 +513,9 @@ impl Exec {
         }
         if self.untraced {
             encoder.tag("untraced");
+        }
+        if !self.hostname.is_empty() {
+            encoder.tag("hostname").text(&self.hostname);
         }
     }
 

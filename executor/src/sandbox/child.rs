@@ -43,7 +43,8 @@ pub(super) fn become_command(request: &Request, channels: &Channels, filter: &Fi
         mounts::attach_all(&points.0, &mounts)?;
         pivot(&points.0).map_err(failed(Phase::Pivot, "/"))?;
     }
-    rustix::system::sethostname(HOSTNAME.as_bytes()).map_err(failed(Phase::Namespaces, "host name"))?;
+    let hostname = if spec.hostname.is_empty() { HOSTNAME } else { &spec.hostname };
+    rustix::system::sethostname(hostname.as_bytes()).map_err(failed(Phase::Namespaces, "host name"))?;
     if spec.network == Network::None {
         loopback_up().map_err(failed(Phase::Network, "loopback"))?;
     }

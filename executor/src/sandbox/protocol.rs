@@ -168,6 +168,7 @@ mod tests {
                 cwd: "/".into(),
                 user: User { uid: 1, gid: 2, groups: vec![3, 4] },
                 network: Network::Namespace(FileIndex(0)),
+                hostname: "builder".into(),
                 hosts: vec![("db".into(), [10, 0, 0, 1].into())],
                 insecure: false,
                 limits: Limits::default(),

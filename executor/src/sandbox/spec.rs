@@ -27,6 +27,8 @@ pub struct RunSpec {
     pub user: User,
     /// Which network it sees.
     pub network: Network,
+    /// The name of the machine that it sees; [`super::HOSTNAME`] where empty.
+    pub hostname: String,
     /// What it finds in `/etc/hosts`, beside what is there for all.
     pub hosts: Vec<(String, IpAddr)>,
     /// Whether it keeps all power that there is: every capability, no system call filtered, nothing of the kernel

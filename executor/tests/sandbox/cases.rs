@@ -531,6 +531,9 @@ fn proc_and_sys_are_confined(world: &World) {
         "for f in kcore keys timer_list interrupts; do test -e /proc/$f && cat /proc/$f; done; ls /sys/firmware";
     assert_eq!(world.says(masked), "");
     assert_eq!(world.says("hostname"), "buildkitsandbox");
+    let mut named = world.spec("hostname");
+    named.hostname = "builder".to_owned();
+    assert_eq!(world.run(&named).assert_ok().stdout, "builder\n");
 }
 
 fn the_machine_is_out_of_sight(world: &World) {

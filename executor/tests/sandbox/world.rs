@@ -96,6 +96,7 @@ impl World {
             cwd: "/".to_owned(),
             user: User::default(),
             network: Network::Host,
+            hostname: String::new(),
             hosts: Vec::new(),
             insecure: false,
             limits: Limits::default(),

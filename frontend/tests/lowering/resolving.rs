@@ -2,6 +2,7 @@
 
 use kiln_frontend::checks::KnownBases;
 use kiln_frontend::{NoCache, Options, lower};
+use kiln_solver::{Host, Operation};
 
 use crate::images::Registry;
 
@@ -71,6 +72,18 @@ fn what_does_not_matter_to_a_step_is_not_in_its_digest() {
     assert_eq!(lowered(other_names, &talkative), digest);
     assert_ne!(lowered("FROM alpine\nCOPY a /b\nRUN make all\n", &plain), digest);
     assert_ne!(lowered("FROM alpine\nENV a=b\nCOPY a /b\nRUN make\n", &plain), digest);
+}
+
+#[test]
+fn the_machine_of_commands_may_have_a_name() {
+    let mut options = Options::new("linux/amd64".parse().unwrap());
+    options.build_args.insert("BUILDKIT_SANDBOX_HOSTNAME".into(), "builder".into());
+    let parsed = kiln_parser::parse("FROM alpine\nRUN make\n");
+    let build = lower(&parsed.dockerfile, &options, &Registry::default()).unwrap();
+    let Operation::Exec(exec) = &build.graph.step(build.target.unwrap().step).operation else { panic!("no command") };
+    assert_eq!(exec.hostname, "builder");
+    assert_eq!(exec.hosts, [Host { name: "builder".into(), address: [127, 0, 0, 1].into() }]);
+    assert!(build.warnings.is_empty(), "{:?}", build.warnings);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn an_ignored_variable_does_not_count() {
 
 #[test]
 fn every_field_of_an_exec_counts() {
-    let changes: [fn(&mut Exec); 22] = [
+    let changes: [fn(&mut Exec); 23] = [
         |exec| exec.args.push(String::new()),
         |exec| exec.env.push("A=b".into()),
         |exec| exec.cwd.push('x'),
@@ -135,6 +135,7 @@ fn every_field_of_an_exec_counts() {
         |exec| exec.mounts[0].kind = MountKind::Secret(credential()),
         |exec| exec.mounts[0].kind = MountKind::Ssh(credential()),
         |exec| exec.untraced = true,
+        |exec| exec.hostname = "builder".into(),
         |exec| exec.ignored_env.push("PATH".into()),
         |exec| exec.ignored_env.push("B".into()),
         |exec| exec.ignored_env.extend(["B".into(), "C".into()]),
