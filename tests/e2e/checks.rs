@@ -133,15 +133,15 @@ fn a_check_as_json() {
         })
     );
     assert_eq!(answer["warnings"].as_array().unwrap().len(), 3);
-    assert_eq!(answer["sources"][0]["fileName"], "Dockerfile");
+    assert_eq!(answer["sources"][0]["filename"], "Dockerfile");
     assert_eq!(answer["sources"][0]["language"], "Dockerfile");
     assert!(answer["sources"][0]["data"].as_str().unwrap().starts_with("RlJPTSBidXN5"));
-    assert_eq!(answer.get("error"), None);
+    assert_eq!(answer.get("buildError"), None);
     project.write("Dockerfile", "FROM busybox\nRUNN x\n");
     let outcome = world.build(&project).arg("--call=check,format=json").fails();
     let answer: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    assert_eq!(answer["error"]["message"], "unknown instruction `RUNN`");
-    assert_eq!(answer["error"]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!(answer["buildError"]["message"], "unknown instruction `RUNN`");
+    assert_eq!(answer["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
 }
 
 const DESCRIBED: &str = "\

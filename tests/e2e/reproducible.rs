@@ -49,9 +49,9 @@ fn two_users_with_different_stores_make_the_same_archive() {
 
 /// Archives of one image with gzip, zstd and no compression at all.
 const DIGESTS: [&str; 3] = [
-    "8d8db9c0e207c75bfbd3ec0231ad179096c2f8fa8211d67f127fbebeb389a9f3",
-    "044b36a585b544cb957c64b5f664244f9a5f673eed3df36b6379cca8cea36156",
-    "f59d103bd71b052c136dcdd0e5441adea59506dea5a6c999ac93afd35cd68378",
+    "f4c468f0766ec97ec2769476e71239e4cfcb3cb1d3517994fe11940a3c2fc9e5",
+    "e9d63ec9fa1f08c05a4fb9aa75c8ef6a9d08aa2e5d6f49d72950ae6656eb6e0f",
+    "d860295f59f9431afbe6aff5a91c2dce519573d2c6ed01d58ee31448765a1f5c",
 ];
 
 /// Without a base image there is nothing in an archive that is not in this file.
