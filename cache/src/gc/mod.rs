@@ -2,7 +2,8 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `usage.rs` | all that is in the store, with sizes and holders; `contexts.rs` what is kept of sources |
+//! | `usage.rs` | all that is in the store, with sizes; `contexts.rs` what is kept of sources |
+//! | `holders.rs` | who needs it |
 //! | `filter.rs` | what a prune is about |
 //! | `policy.rs` | how much may stay, and the rules of an automatic prune |
 //! | `prune.rs` | which of it goes, least recently used first |
@@ -15,6 +16,7 @@ mod collect;
 mod contexts;
 mod disk;
 mod filter;
+mod holders;
 mod policy;
 mod prune;
 mod reap;

@@ -16,7 +16,8 @@
 //! | file | |
 //! |---|---|
 //! | `spec.rs` | what it is asked to run |
-//! | `client.rs` | kiln's side: starts the helper, pumps output |
+//! | `client.rs` | kiln's side: starts the helper, hands it commands |
+//! | `run.rs` | a command that runs, for kiln: its output and its end |
 //! | `protocol.rs` | what is said on the sockets |
 //! | `helper.rs` | the helper: starts, watches and kills commands |
 //! | `inherit.rs` | what commands do not inherit |
@@ -53,6 +54,7 @@ mod points;
 mod privilege;
 mod protocol;
 pub mod rlimits;
+mod run;
 mod seal;
 mod secret;
 mod spec;
