@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kiln_image::{inspect, spec};
 use kiln_solver::Digest;
 
+use super::Listing;
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::local::{age, image_error};
@@ -24,17 +25,8 @@ pub(super) struct Args {
     #[arg(value_name = "IMAGE")]
     pub(super) image: String,
 
-    /// Print IDs alone
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-
-    /// Cut nothing short
-    #[arg(long)]
-    pub(super) no_trunc: bool,
-
-    /// `table`, `table TEMPLATE`, `json` or a Go template
-    #[arg(long, value_name = "FORMAT")]
-    pub(super) format: Option<String>,
+    #[command(flatten)]
+    pub(super) listing: Listing,
 }
 
 const HEADINGS: [(&str, &str); 6] = [
@@ -49,13 +41,14 @@ const COLUMNS: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{
 
 /// Prints them.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
+    let Listing { quiet, no_trunc, format: text } = &args.listing;
+    let format = Format::parse(text.as_deref(), COLUMNS)?;
     let store = Session::open(environment)?.store;
     let record = inspect::find(&store, &args.image).map_err(|error| image_error(&error))?;
     let image = inspect::config(&store, &record).map_err(|error| image_error(&error))?;
     let sizes = inspect::layer_sizes(&store, &record).map_err(|error| image_error(&error))?;
-    let rows = rows(&record.id, &image.history, &sizes, SystemTime::now(), args.no_trunc);
-    terminal::print(&match args.quiet && args.format.is_none() {
+    let rows = rows(&record.id, &image.history, &sizes, SystemTime::now(), *no_trunc);
+    terminal::print(&match *quiet && text.is_none() {
         true => rows.iter().map(|row| format!("{}\n", row.id)).collect(),
         false => show(&rows, &format)?,
     })

@@ -6,7 +6,7 @@ use kiln_cache::history::{BuildRecord, BuildStatus};
 use kiln_image::spec;
 use serde::Serialize;
 
-use super::{counts, name, status};
+use super::{Listing, counts, name, status};
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::progress::clean;
@@ -18,17 +18,8 @@ use crate::{human, terminal};
 /// List builds, the last one first
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Print IDs alone
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-
-    /// Cut nothing short
-    #[arg(long)]
-    pub(super) no_trunc: bool,
-
-    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
-    #[arg(long, value_name = "FORMAT")]
-    pub(super) format: Option<String>,
+    #[command(flatten)]
+    pub(super) listing: Listing,
 
     /// Only those for which this holds: `status=completed|error|canceled|running|interrupted`, `name=NAME` or `ref=ID`;
     /// may be repeated
@@ -68,15 +59,16 @@ struct Listed<'a> {
 
 /// Prints them.
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<(), CliError> {
-    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
+    let Listing { quiet, no_trunc, format: text } = &args.listing;
+    let format = Format::parse(text.as_deref(), COLUMNS)?;
     let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let store = Session::open(environment)?.store;
     let mut builds = store.builds().map_err(|error| store_error(&error))?;
     builds.retain(|build| filters.iter().all(|filter| filter.accepts(build)));
-    terminal::print(&match (args.quiet, args.format.as_deref()) {
+    terminal::print(&match (*quiet, text.as_deref()) {
         (true, None) => builds.iter().map(|build| format!("{}\n", build.id)).collect(),
         (_, Some("json")) => builds.iter().map(json).collect(),
-        _ => show(&builds, &format, args.no_trunc, SystemTime::now())?,
+        _ => show(&builds, &format, *no_trunc, SystemTime::now())?,
     })
 }
 

@@ -45,6 +45,17 @@ pub(super) struct Args {
     #[arg(value_name = "IMAGE")]
     image: Option<String>,
 
+    #[command(flatten)]
+    listing: Listing,
+
+    /// Only builds for which this holds: `status=…`, `name=…` or `ref=…`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "image")]
+    filter: Vec<String>,
+}
+
+/// How a list is printed.
+#[derive(clap::Args, Debug)]
+struct Listing {
     /// Print IDs alone
     #[arg(short, long)]
     quiet: bool,
@@ -56,10 +67,6 @@ pub(super) struct Args {
     /// `table`, `table TEMPLATE`, `json` or a Go template
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-
-    /// Only builds for which this holds: `status=…`, `name=…` or `ref=…`; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "image")]
-    filter: Vec<String>,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -76,7 +83,7 @@ enum Command {
 
 /// Does what is asked for.
 pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
-    let Args { command, image, quiet, no_trunc, format, filter } = args;
+    let Args { command, image, listing, filter } = args;
     match (command, image) {
         (Some(Command::Ls(args)), _) => ls::run(&args, environment),
         (Some(Command::Inspect(args)), _) => inspect::run(&args, environment),
@@ -86,8 +93,8 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
         (Some(Command::Trace(args)), _) => trace::run(&args, environment),
         (Some(Command::Rm(args)), _) => rm::run(&args, environment),
         (Some(Command::Image(args)), _) => image::run(&args, environment),
-        (None, Some(image)) => image::run(&image::Args { image, quiet, no_trunc, format }, environment),
-        (None, None) => ls::run(&ls::Args { quiet, no_trunc, format, filter }, environment),
+        (None, Some(image)) => image::run(&image::Args { image, listing }, environment),
+        (None, None) => ls::run(&ls::Args { listing, filter }, environment),
     }
 }
 
