@@ -12,6 +12,7 @@
 
 mod check;
 pub(crate) mod commit;
+mod opener;
 mod publish;
 mod recycle;
 mod stored;

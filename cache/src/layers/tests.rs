@@ -209,6 +209,25 @@ fn owners_that_the_disk_cannot_hold_are_declared() {
     assert_eq!(Digest::of(&archive(&layer)), *layer.diff_id());
 }
 
+/// They are opened ahead, in batches.
+#[test]
+fn many_files_are_taken_in_order_with_what_each_holds() {
+    for count in [0, 1, 15, 16, 17, 32, 200] {
+        let (_root, store) = store();
+        let layer = layer(&store, |files| {
+            for file in 0..count {
+                std::fs::write(files.join(format!("{file:03}")), format!("content {file}")).unwrap();
+            }
+        });
+        let found: Vec<_> = layer.index().entries().map(|entry| (entry.path.to_vec(), entry.content)).collect();
+        let expected = (0..count).map(|file| {
+            let content = Digest::of(format!("content {file}").as_bytes());
+            (format!("{file:03}").into_bytes(), Some(content))
+        });
+        assert_eq!(found, expected.collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn what_a_layer_cannot_hold_is_an_error() {
     let cases: [&dyn Fn(&std::path::Path); 5] = [
@@ -236,11 +255,17 @@ fn what_a_layer_cannot_hold_is_an_error() {
         },
     ];
     let (_root, store) = store();
-    for (number, case) in cases.iter().enumerate() {
-        let draft = store.begin_layer().unwrap();
-        case(draft.files());
-        let result = draft.commit(SystemTime::now());
-        assert!(matches!(result, Err(StoreError::Unstorable { .. })), "{number}: {:?}", result.err());
+    // Behind many files it is met by a thread that reads ahead.
+    for files_before in [0, 100] {
+        for (number, case) in cases.iter().enumerate() {
+            let draft = store.begin_layer().unwrap();
+            for file in 0..files_before {
+                std::fs::write(draft.files().join(format!("-{file}")), "").unwrap();
+            }
+            case(draft.files());
+            let result = draft.commit(SystemTime::now());
+            assert!(matches!(result, Err(StoreError::Unstorable { .. })), "{number}: {:?}", result.err());
+        }
     }
     assert_eq!(left_in_tmp(&store), 0);
     assert_eq!(std::fs::read_dir(store.root().join("layers")).unwrap().count(), 0);

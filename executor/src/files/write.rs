@@ -76,22 +76,31 @@ impl Writer<'_> {
                     .map_err(|errno| failed("move", path, errno))?;
                 self.open(path, OFlags::RDONLY)?
             }
-            Origin::Context(..) | Origin::Layer(..) => self.copy(path, bytes, buffer)?,
+            Origin::Context(..) | Origin::Layer(..) => self.copy(path, bytes, metadata, buffer)?,
         };
         self.finish(path, file.as_fd(), metadata)
     }
 
-    /// Copies a file, hashing what passes by.
-    fn copy(&self, path: &[u8], bytes: &Bytes, buffer: &mut Vec<u8>) -> Result<OwnedFd, FileError> {
+    /// Copies as much of a file as there should be, hashing what passes by.
+    fn copy(
+        &self,
+        path: &[u8],
+        bytes: &Bytes,
+        metadata: &Metadata,
+        buffer: &mut Vec<u8>,
+    ) -> Result<OwnedFd, FileError> {
         buffer.resize(CHUNK, 0);
         let mut source = bytes.open()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = rustix::fs::openat(self.root, path, flags, Mode::RUSR | Mode::WUSR);
+        // Most often that is its mode already; attributes are set only where the owner may write.
+        let mode = Mode::from_raw_mode(metadata.mode & 0o777) | Mode::RUSR | Mode::WUSR;
+        let target = rustix::fs::openat(self.root, path, flags, mode);
         let mut target = std::fs::File::from(target.map_err(|errno| failed("create", path, errno))?);
         let mut hasher = Hasher::new();
         let mut size = 0;
-        loop {
-            let count = match source.read(buffer) {
+        while size < bytes.size {
+            let most = buffer.len().min(usize::try_from(bytes.size - size).unwrap_or(usize::MAX));
+            let count = match source.read(&mut buffer[..most]) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -172,8 +181,12 @@ impl Writer<'_> {
                 failed("set an attribute of", path, source)
             })?;
         }
-        let mode = Mode::from_raw_mode(metadata.mode);
-        rustix::fs::fchmod(file, mode).map_err(|errno| failed("set the mode of", path, errno))?;
+        let set_mode = || {
+            // To look is cheaper than to set.
+            let is_right = rustix::fs::fstat(file)?.st_mode & 0o7777 == metadata.mode;
+            if is_right { Ok(()) } else { rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode)) }
+        };
+        set_mode().map_err(|errno| failed("set the mode of", path, errno))?;
         rustix::fs::futimens(file, &times(metadata.modified)).map_err(|errno| failed("set the time of", path, errno))
     }
 
