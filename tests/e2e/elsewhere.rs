@@ -326,7 +326,7 @@ fn users_and_root_share_it() {
 
 #[test]
 fn a_bucket_keeps_it() {
-    let store = bucket::Store::start();
+    let store = bucket::Bucket::new("caches");
     let endpoint = format!("endpoint_url=http://{},use_path_style=true,region=us-east-1", store.address);
     let spec = format!("type=s3,bucket=caches,name=main;other,{endpoint}");
     let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hidden")];
@@ -361,9 +361,9 @@ fn a_bucket_keeps_it() {
 /// of noise is sent in parts.
 #[test]
 fn a_bucket_is_asked_with_the_keys_of_the_machine() {
-    let store = bucket::Store::start();
+    let store = bucket::Bucket::new("noise");
     let endpoint = format!("http://{}", store.address);
-    let spec = "type=s3,bucket=caches,region=us-east-1,use_path_style=true";
+    let spec = "type=s3,bucket=noise,region=us-east-1,use_path_style=true";
     let dockerfile = "FROM busybox\nRUN head -c 18000000 /dev/urandom > /noise\n";
     let here = World::new();
     let files = here.project(&[("Dockerfile", dockerfile)]);
