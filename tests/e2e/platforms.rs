@@ -213,3 +213,35 @@ fn run_for_arm64(world: &World) {
     project.write("text", "two\n");
     assert_eq!(image().tree().text("made"), "two\n");
 }
+
+/// As with containerd's store: what is attested of an image comes with it, and goes on with it; other platforms stay away.
+#[test]
+fn one_platform_is_pulled_with_what_is_attested_of_it() {
+    let (world, registry) = (World::new(), Registry::start());
+    world.configure(&format!("[registry.\"{}\"]\nhttp = true\n", registry.address));
+    let name = |tag: &str| format!("{}/app:{tag}", registry.address);
+    let project = world.project(&[("Dockerfile", "FROM scratch\nCOPY text /\n"), ("text", "x")]);
+    let platforms = "--platform=linux/amd64,linux/arm64,linux/s390x";
+    world.build(&project).args([platforms, "--provenance=true", "--push", "-t", &name("all")]).succeeds();
+    let other = World::new();
+    other.configure(&format!("[registry.\"{}\"]\nhttp = true\n", registry.address));
+    let pulled = other.kiln(["pull", "--platform=linux/arm64", &name("all")]).succeeds().stdout_text();
+    let digest = registry.digest("app:all");
+    assert!(pulled.contains(&digest), "{pulled}");
+    let shown = other.kiln(["images", "--digests", "--format", "{{.Digest}}"]).succeeds().stdout_text();
+    assert_eq!(shown.trim(), digest);
+    other.kiln(["tag", &name("all"), &name("one")]).succeeds();
+    other.kiln(["push", &name("one")]).succeeds();
+    let raw = |tag: &str| -> serde_json::Value {
+        let raw = other.kiln(["imagetools", "inspect", "--raw", &name(tag)]).succeeds().stdout_text();
+        serde_json::from_str(&raw).unwrap()
+    };
+    let (all, one) = (raw("all"), raw("one"));
+    let [image, said] = one["manifests"].as_array().unwrap().as_slice() else { panic!("{one}") };
+    assert_eq!(image["platform"]["architecture"], "arm64");
+    assert_eq!(said["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+    let listed = all["manifests"].as_array().unwrap();
+    assert!(listed.contains(image) && listed.contains(said), "{all}");
+    let template = "{{.Provenance.SLSA.BuildType}}";
+    other.kiln(["imagetools", "inspect", "--format", template, &name("one")]).succeeds();
+}

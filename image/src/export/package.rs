@@ -1,6 +1,6 @@
 //! An image made ready to be written out or sent: its documents, and the blobs that belong to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use kiln_cache::{Blob, Compression, ImageIndex, ImageRecord, LayerBlob, PlatformImage, Store, StoreError};
 use kiln_solver::{Cancel, Digest, Layer, Origin, Platform};
@@ -359,8 +359,9 @@ impl Package {
                 let Document::Index(document) = documents::read_document(&bytes, "", "the index of an image")? else {
                     return Ok(None);
                 };
+                let (document, bytes) = as_far_as_here(document, bytes, &index.images);
                 package.root = Descriptor::of(&document_type(&document.media_type, MediaTypes::index), &bytes);
-                package.documents.insert(index.digest, bytes);
+                package.documents.insert(package.root.digest, bytes);
                 document.manifests
             }
         };
@@ -429,6 +430,25 @@ impl Package {
         self.documents.extend([(record.id, config), (digest, bytes)]);
         Ok(Some(descriptor))
     }
+}
+
+/// An index as it came where all of its images are here; else one of those that are, with what is attested of them.
+fn as_far_as_here(index: Index, bytes: Vec<u8>, images: &[PlatformImage]) -> (Index, Vec<u8>) {
+    let here: HashSet<Digest> = images.iter().map(|image| image.manifest).collect();
+    let is_here = |descriptor: &Descriptor| !choose::is_attestation(descriptor) && here.contains(&descriptor.digest);
+    let about: HashSet<Digest> = attest::read::manifests(&index)
+        .filter(|(about, _)| here.contains(about))
+        .map(|(_, attestations)| attestations.digest)
+        .collect();
+    let is_away = |descriptor: &Descriptor| !choose::is_attestation(descriptor) && !here.contains(&descriptor.digest);
+    // Images of an index within the index are listed there.
+    if !index.manifests.iter().any(is_away) || !index.manifests.iter().any(is_here) {
+        return (index, bytes);
+    }
+    let mut part = index;
+    part.manifests.retain(|descriptor| is_here(descriptor) || about.contains(&descriptor.digest));
+    let bytes = json(&part);
+    (part, bytes)
 }
 
 /// What a document says that it is; OCI's may leave it out.

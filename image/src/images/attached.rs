@@ -50,8 +50,8 @@ impl Images {
         }
     }
 
-    /// The index of an image that was pulled, with the attestations that come with it: where it lists nothing else that
-    /// could be run. They are fetched into the store.
+    /// The index of an image that was pulled, if anything is attested of it there: what is about it is fetched into the
+    /// store. The images for other platforms stay away.
     pub(super) fn index_with_attestations(
         &self,
         reference: &Reference,
@@ -59,18 +59,27 @@ impl Images {
         image: PlatformImage,
     ) -> Result<Option<ImageIndex>, ImageError> {
         let Some(index) = self.stored_index(digest)? else { return Ok(None) };
-        let runnable: Vec<&Descriptor> =
-            index.manifests.iter().filter(|descriptor| !choose::is_attestation(descriptor)).collect();
-        let is_alone = matches!(runnable.as_slice(), [only] if only.digest == image.manifest);
-        if !is_alone || runnable.len() == index.manifests.len() {
+        let mut runnable = index.manifests.iter().filter(|descriptor| !choose::is_attestation(descriptor));
+        let is_alone = runnable.all(|descriptor| descriptor.digest == image.manifest);
+        let own: Vec<&Descriptor> = match is_alone {
+            true => attestations(&index).collect(),
+            false => {
+                read::manifests(&index).filter(|(about, _)| *about == image.manifest).map(|(_, own)| own).collect()
+            }
+        };
+        if own.is_empty() {
             return Ok(None);
         }
-        let attached = self.fetch_attached(reference, &index)?;
+        let attached = self.fetch_attached(reference, own)?;
         Ok(Some(ImageIndex { digest: *digest, images: vec![image], attached }))
     }
 
-    /// Fetches the attestations that an index lists into the store; yields the digests of all their documents.
-    pub(super) fn fetch_attached(&self, reference: &Reference, index: &Index) -> Result<Vec<Digest>, ImageError> {
+    /// Fetches attestations that an index lists into the store; yields the digests of all their documents.
+    pub(super) fn fetch_attached<'d>(
+        &self,
+        reference: &Reference,
+        attestations: impl IntoIterator<Item = &'d Descriptor>,
+    ) -> Result<Vec<Digest>, ImageError> {
         let mut left = ALL_LIMIT;
         let mut fetch = |part: &Descriptor, limit: u64| -> Result<Vec<u8>, ImageError> {
             let too_large = || ImageError::TooLarge { what: "attestation", name: reference.to_string(), limit };
@@ -83,7 +92,7 @@ impl Images {
             Ok(bytes)
         };
         let mut digests = Vec::new();
-        for descriptor in index.manifests.iter().filter(|descriptor| choose::is_attestation(descriptor)) {
+        for descriptor in attestations {
             let bytes = fetch(descriptor, MANIFEST_LIMIT)?;
             digests.push(descriptor.digest);
             let manifest = manifest(&bytes, descriptor)?;
@@ -111,4 +120,9 @@ impl Images {
             Document::Manifest(_) => Ok(None),
         }
     }
+}
+
+/// The manifests of attestations that an index lists.
+pub(super) fn attestations(index: &Index) -> impl Iterator<Item = &Descriptor> {
+    index.manifests.iter().filter(|descriptor| choose::is_attestation(descriptor))
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kiln_cache::{ImageIndex, ImageRecord, PlatformImage};
 use kiln_solver::{Cancel, Digest, Layer, Platform};
 
+use super::attached::attestations;
 use super::{Images, Resolved};
 use crate::choose;
 use crate::documents::{self, Document};
@@ -74,7 +75,7 @@ impl Images {
             Ok(PlatformImage { id, manifest: image.digest, layers: image.layers, platform })
         };
         let images = found.images.into_iter().map(image).collect::<Result<Vec<_>, ImageError>>()?;
-        let attached = self.fetch_attached(reference, &index)?;
+        let attached = self.fetch_attached(reference, attestations(&index))?;
         let record = ImageRecord::of_index(ImageIndex { digest: found.digest, images, attached }, |platform| {
             choose::runs_on(&Platform::host(), platform)
         });
