@@ -3,7 +3,7 @@
 use kiln_image::spec::{History, Image};
 use kiln_solver::{Input, Platform};
 
-use crate::environment::{EntryPlaces, Environment};
+use crate::environment::{self, EntryPlaces, Environment};
 use crate::paths;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -74,9 +74,14 @@ impl StageState {
         }
     }
 
-    /// A stage that begins with this one as it is at its end.
+    /// A stage that begins with this one as it is at its end. What the image says of its environment is said anew: it
+    /// comes after the arguments of the stage before, and wins over them.
     pub(crate) fn inherited(mut self) -> Self {
         self.image.config.on_build.clear();
+        for entry in &self.image.config.env {
+            let (name, value) = environment::split(entry);
+            self.environment.set(name, value);
+        }
         self
     }
 
