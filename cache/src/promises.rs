@@ -14,16 +14,21 @@ use crate::{Store, StoreError};
 /// What is promised of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// The digest of all that it holds but modification times, see [`StoredLayer::content`](crate::StoredLayer::content).
-    pub content: Digest,
+    /// The digest of all that it holds but modification times, see [`StoredLayer::content`](crate::StoredLayer::content);
+    /// absent where whoever has it does not know.
+    pub content: Option<Digest>,
     /// When it was made.
     pub created: SystemTime,
 }
 
 impl Store {
-    /// Takes note of a layer that could be had.
+    /// Takes note of a layer that could be had. What is known of its content by then stays.
     pub fn promise_layer(&self, diff_id: Digest, promise: Promise) {
-        self.inner().promises.lock().unwrap_or_else(PoisonError::into_inner).insert(diff_id, promise);
+        let mut promises = self.inner().promises.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = promises.entry(diff_id).or_insert(promise);
+        if promise.content.is_some() {
+            *known = promise;
+        }
     }
 
     /// What is promised of a layer, be it here or not.
@@ -42,7 +47,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn layer_content(&self, diff_id: &Digest) -> Result<Option<Digest>, StoreError> {
         let here = self.layer(diff_id)?.map(|layer| layer.content());
-        Ok(here.or_else(|| Some(self.promise(diff_id)?.content)))
+        Ok(here.or_else(|| self.promise(diff_id)?.content))
     }
 
     /// Whether every layer of these outputs is here that running a step again would have to bring back otherwise.
@@ -108,7 +113,7 @@ mod tests {
         });
         let bytes = archive(&original);
         let (_root, there) = store();
-        let promise = Promise { content: original.content(), created: MADE + Duration::from_secs(9) };
+        let promise = Promise { content: Some(original.content()), created: MADE + Duration::from_secs(9) };
         there.promise_layer(*original.diff_id(), promise);
         assert_eq!(there.layer_content(original.diff_id()).unwrap(), Some(original.content()));
         let outputs = [Output::Layers(vec![Layer { diff_id: *original.diff_id(), origin: Origin::Built }])];
@@ -127,7 +132,7 @@ mod tests {
         let bytes = vec![0; 1536];
         let (_other, other) = store();
         let content = import(&other, &bytes).unwrap().content();
-        there.promise_layer(Digest::of(&bytes), Promise { content, created: MADE });
+        there.promise_layer(Digest::of(&bytes), Promise { content: Some(content), created: MADE });
         import(&there, &bytes).unwrap();
         assert!(there.layer(&Digest::of(&bytes)).unwrap().unwrap().is_imported());
     }
@@ -138,7 +143,7 @@ mod tests {
         let original = layer(&here, |files| std::fs::write(files.join("a"), "a").unwrap());
         let bytes = archive(&original);
         let (_root, there) = store();
-        there.promise_layer(*original.diff_id(), Promise { content: Digest::of(b"another"), created: MADE });
+        there.promise_layer(*original.diff_id(), Promise { content: Some(Digest::of(b"another")), created: MADE });
         let error = there.import_layer(&mut Cursor::new(&bytes), original.diff_id()).unwrap_err();
         assert!(matches!(error, StoreError::WrongDigest { what: "the content of the layer", .. }), "{error}");
         assert!(there.layer(original.diff_id()).unwrap().is_none());

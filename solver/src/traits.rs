@@ -186,6 +186,15 @@ pub trait Records: Sync {
     /// When the records cannot be read.
     fn find(&self, key: &Key) -> Result<Option<Vec<Output>>, StepError>;
 
+    /// What a step is known to produce by somebody who does not go by its key, which is this; asked where nothing is
+    /// found by the key.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    fn find_step(&self, _id: StepId, _key: &Key) -> Result<Option<Vec<Output>>, StepError> {
+        Ok(None)
+    }
+
     /// Remembers what a step produced, under each of these keys.
     ///
     /// # Errors

@@ -232,9 +232,8 @@ impl Store {
             return draft.publish(builder, found, SystemTime::now(), true);
         };
         let content = builder.content();
-        if content != promise.content {
-            let (what, expected) = ("the content of the layer", promise.content);
-            return Err(StoreError::WrongDigest { what, expected, found: content });
+        if let Some(expected) = promise.content.filter(|expected| *expected != content) {
+            return Err(StoreError::WrongDigest { what: "the content of the layer", expected, found: content });
         }
         draft.publish(builder, found, promise.created, true)?;
         self.adopt(expected)?;

@@ -48,9 +48,10 @@ impl Solver<'_> {
         if self.graph.step(id).operation.is_source() || keys.unsettled.contains(&id) {
             return Ok(None);
         }
-        match keys.of.get(&id) {
-            Some(key) => self.records.find(key),
-            None => Ok(None),
+        let Some(key) = keys.of.get(&id) else { return Ok(None) };
+        match self.records.find(key)? {
+            None => self.records.find_step(id, key),
+            found => Ok(found),
         }
     }
 }
