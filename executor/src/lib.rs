@@ -30,5 +30,5 @@ pub use emulation::Interpreters;
 pub use error::ExecutorError;
 pub use exec::container::{Container, ContainerCommand};
 pub use exec::limits::StepLimits;
-pub use files::{FileError, UnpackError};
+pub use files::{FileError, Part, UnpackError};
 pub use worker::{BoxError, Executor, ImageLayers, Settings};

@@ -17,7 +17,7 @@ use crate::exec::container::Container;
 use crate::exec::limits::StepLimits;
 use crate::exec::observed::{self, Watching};
 use crate::exec::{Prepared, check_exec, expect_exec, mounted_content, run_exec};
-use crate::files::{Tree, changed_input, recheck, run_actions, selected};
+use crate::files::{Part, Tree, changed_input, content_hash, recheck, run_actions, selected};
 use crate::network::Networks;
 use crate::sandbox::Sandbox;
 use crate::sources::{Commit, Found, Remote, Sources};
@@ -94,6 +94,14 @@ impl Executor {
     /// What was found at the servers and repositories that steps bring something in from, by step.
     pub fn found(&self) -> BTreeMap<StepId, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The digest that BuildKit knows a part of a build context by (its `cache/contenthash`). None where that cannot be
+    /// told, or is not what the build has seen any more.
+    pub fn content_hash(&self, context: &str, part: Part<'_>, cancel: &Cancel) -> Option<Digest> {
+        let tree = self.tree(&Output::Local(context.to_owned()), cancel).ok()?;
+        // Whoever needs what is not there says so; here it is something that no cache can have.
+        content_hash(&tree, part, cancel).ok().flatten()
     }
 
     fn note_found(&self, step: StepId, found: Found) {

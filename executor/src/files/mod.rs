@@ -7,6 +7,7 @@
 //! | `select.rs` | what a copy selects of it |
 //! | `include.rs` | the pattern of `--parents` |
 //! | `digest.rs` | the content key of that |
+//! | `contenthash.rs` | the same for caches that are shared with BuildKit |
 //! | `base.rs` | what is changed, and what was asked of it |
 //! | `plan.rs` | the new layer as it will be, in memory, above the base |
 //! | `copy.rs` | Docker's rules of copying: from a selection to a plan |
@@ -21,6 +22,7 @@
 
 mod attributes;
 mod base;
+mod contenthash;
 mod copy;
 mod digest;
 mod error;
@@ -38,6 +40,8 @@ use kiln_cache::{Device, Timestamp};
 
 pub(crate) use attributes::{Attributes, attributes_of};
 pub(crate) use base::Facts;
+pub use contenthash::Part;
+pub(crate) use contenthash::content_hash;
 pub(crate) use digest::selected;
 pub use error::{FileError, UnpackError};
 pub(crate) use mounted::{copy_of_path, layer_of, seen_at, write_copy};

@@ -134,7 +134,7 @@ fn is_no_directory(tree: &Tree, path: &[u8]) -> Result<bool, FileError> {
 }
 
 /// The paths that the source names, and where in each the part begins that `--exclude` is about.
-fn sources(tree: &Tree, copy: &CopyAction) -> Result<Vec<(usize, Vec<u8>)>, FileError> {
+pub(super) fn sources(tree: &Tree, copy: &CopyAction) -> Result<Vec<(usize, Vec<u8>)>, FileError> {
     let cleaned = paths::clean(copy.source.as_bytes());
     let start = |path: &[u8]| if path.is_empty() { 0 } else { path.len() + 1 };
     let components: Vec<&str> = match std::str::from_utf8(&cleaned) {

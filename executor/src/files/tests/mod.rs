@@ -20,6 +20,7 @@ use super::{FileError, Tree, copy, owner, select};
 use crate::{Context, paths};
 
 mod archives;
+mod contenthash;
 mod keys;
 mod observations;
 mod parents;
