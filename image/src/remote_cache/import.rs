@@ -3,19 +3,21 @@
 //! All of it is data from the network. Documents have limits and are checked by their digests; a layer is, when it is
 //! fetched, by the digest of its blob, by its diffID and by the digest of its content.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use kiln_cache::Promise;
 use kiln_solver::{Cancel, Digest};
 use serde::Deserialize;
 
+use super::buildkit::{Config, Foreign, ForeignLayer};
 use super::gather::built;
 use super::inline;
 use super::ledger::{LEDGER, LEDGER_LIMIT, Ledger, LedgerStep};
 use super::lookup::Lookups;
-use super::wrap::{CACHE_CONFIG, ReadConfig};
+use super::wrap::{CACHE_CONFIG, CREATED_AT, UNCOMPRESSED};
 use super::{Actions, Shelf};
 use crate::actions::ActionsCache;
 use crate::bucket::Bucket;
@@ -23,7 +25,7 @@ use crate::images::Source;
 use crate::layout::Layout;
 use crate::location::LayoutLocation;
 use crate::registry::{CONFIG_LIMIT, MANIFEST_LIMIT};
-use crate::spec::{Descriptor, media_type};
+use crate::spec::{Descriptor, media_type, parse_time};
 use crate::{ImageError, Images, Reference};
 
 /// As many images of an index are asked for their caches.
@@ -55,8 +57,10 @@ pub struct Cache {
     pub(super) name: String,
     pub(super) steps: Vec<LedgerStep>,
     pub(super) lookups: Lookups,
-    /// Whether it is one of BuildKit's, whose keys mean nothing to kiln.
-    is_foreign: bool,
+    /// What BuildKit wrote, where kiln wrote nothing.
+    pub(super) foreign: Vec<Foreign>,
+    /// Where its layers are to be had.
+    pub(super) source: Source,
 }
 
 impl Cache {
@@ -65,9 +69,9 @@ impl Cache {
         &self.name
     }
 
-    /// Whether another program wrote it, so that there is nothing in it for kiln.
+    /// Whether BuildKit wrote it.
     pub fn is_foreign(&self) -> bool {
-        self.is_foreign
+        !self.foreign.is_empty()
     }
 }
 
@@ -149,31 +153,34 @@ impl Reader<'_> {
         let parts = || root.layers.iter().chain(&root.manifests).flatten();
         if let Some(descriptor) = parts().find(|part| part.media_type == LEDGER) {
             let ledger = self.read(descriptor, "cache", LEDGER_LIMIT)?;
-            return Ok(self.promise(Ledger::decode(&ledger, &self.name)?, false));
+            return Ok(self.promise(Ledger::decode(&ledger, &self.name)?, Vec::new()));
         }
-        if parts().chain(&root.config).any(|part| part.media_type == CACHE_CONFIG) {
-            return Ok(self.promise(Ledger::default(), true));
+        if let Some(config) = parts().chain(&root.config).find(|part| part.media_type == CACHE_CONFIG) {
+            let config = self.config(&self.read(config, "cache", CONFIG_LIMIT)?)?;
+            let layers = parts().filter_map(|part| Some((part.digest, foreign_layer(part)?))).collect();
+            return Ok(self.promise(Ledger::default(), vec![Foreign::of_config(config, &layers)]));
         }
         let mut ledger = Ledger::default();
-        let mut is_foreign = false;
+        let mut foreign = Vec::new();
         for (manifest, config) in self.images_of(root)? {
             let inline = inline::read(&self.read(&config, "config", CONFIG_LIMIT)?, &manifest, &self.name)?;
-            is_foreign |= inline.is_foreign;
             ledger.layers.extend(inline.ledger.layers);
             ledger.steps.extend(inline.ledger.steps);
+            foreign.extend(inline.foreign);
         }
-        Ok(self.promise(ledger, is_foreign))
+        Ok(self.promise(ledger, foreign))
     }
 
     /// In a bucket there is no manifest: BuildKit's config is where everything begins. Of several, all are one cache.
     fn cache_of_configs(&self, configs: &[Vec<u8>]) -> Result<Cache, ImageError> {
-        let (mut all, mut is_foreign, mut missing) = (Ledger::default(), false, None);
+        let (mut all, mut foreign, mut missing) = (Ledger::default(), Vec::new(), None);
         for bytes in configs {
-            let config: ReadConfig =
-                serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))?;
-            is_foreign = config.kiln.is_none() && configs.len() == 1;
-            let Some(descriptor) = config.kiln else { continue };
-            match self.read(&descriptor, "cache", LEDGER_LIMIT) {
+            let config = self.config(bytes)?;
+            let Some(descriptor) = &config.kiln else {
+                foreign.push(Foreign::of_config(config, &HashMap::new()));
+                continue;
+            };
+            match self.read(descriptor, "cache", LEDGER_LIMIT) {
                 Ok(ledger) => {
                     let Ledger { layers, steps } = Ledger::decode(&ledger, &self.name)?;
                     all.layers.extend(layers);
@@ -185,9 +192,13 @@ impl Reader<'_> {
             }
         }
         match missing {
-            Some(error) if all.steps.is_empty() => Err(error),
-            _ => Ok(self.promise(all, is_foreign)),
+            Some(error) if all.steps.is_empty() && foreign.is_empty() => Err(error),
+            _ => Ok(self.promise(all, foreign)),
         }
+    }
+
+    fn config(&self, bytes: &[u8]) -> Result<Config, ImageError> {
+        serde_json::from_slice(bytes).map_err(|error| malformed(&self.name, &error.to_string()))
     }
 
     fn root(&self, bytes: &[u8]) -> Result<Root, ImageError> {
@@ -248,10 +259,10 @@ impl Reader<'_> {
     }
 
     /// The cache of a ledger, as far as the layers in it can be had.
-    fn promise(&self, ledger: Ledger, is_foreign: bool) -> Cache {
+    fn promise(&self, ledger: Ledger, foreign: Vec<Foreign>) -> Cache {
         let mut can_be_had = HashSet::new();
         for layer in &ledger.layers {
-            let promise = Promise { content: layer.content, created: layer.created };
+            let promise = Promise { content: Some(layer.content), created: layer.created };
             if let Some(blob) = &layer.blob {
                 self.images.promise(layer.diff_id, promise, &self.source, blob);
                 can_be_had.insert(layer.diff_id);
@@ -264,6 +275,14 @@ impl Reader<'_> {
             });
         }
         steps.retain(|step| built(&step.outputs).all(|layer| can_be_had.contains(&layer.diff_id)));
-        Cache { name: self.name.clone(), lookups: Lookups::new(&steps), steps, is_foreign }
+        let source = self.source.clone();
+        Cache { name: self.name.clone(), lookups: Lookups::new(&steps), steps, foreign, source }
     }
+}
+
+/// A layer as BuildKit describes it in a manifest.
+fn foreign_layer(blob: &Descriptor) -> Option<ForeignLayer> {
+    let annotation = |name: &str| blob.annotations.get(name);
+    let created = annotation(CREATED_AT).and_then(|text| parse_time(text)).unwrap_or(SystemTime::UNIX_EPOCH);
+    Some(ForeignLayer { diff_id: annotation(UNCOMPRESSED)?.parse().ok()?, created, blob: blob.clone() })
 }

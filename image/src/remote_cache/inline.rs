@@ -2,19 +2,20 @@
 //! with kiln's ledger in the first of them, where BuildKit passes over it.
 
 use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_solver::{Digest, Layer};
+use kiln_solver::{Digest, Layer, Origin};
 use serde::{Deserialize, Serialize};
 
 use super::Gathered;
-use super::gather::built;
+use super::buildkit::{ConfigRecord, Foreign, ForeignLayer, Record};
+use super::gather::{built, created};
 use super::import::malformed;
 use super::ledger::{LEDGER_LIMIT, Ledger};
-use super::wrap::{ConfigRecord, records_in_image};
-use crate::ImageError;
-use crate::spec::{Descriptor, Image};
+use crate::spec::{Descriptor, Image, parse_time};
+use crate::{ImageError, Images};
 
 /// Where BuildKit keeps it in a config.
 const INLINE: &str = "moby.buildkit.cache.v0";
@@ -29,6 +30,8 @@ struct WrittenRecord {
 
 #[derive(Deserialize)]
 struct ReadRecord {
+    #[serde(flatten)]
+    record: ConfigRecord,
     #[serde(default)]
     kiln: Option<String>,
 }
@@ -37,6 +40,8 @@ struct ReadRecord {
 struct ReadImage {
     #[serde(default)]
     rootfs: ReadRootfs,
+    #[serde(default)]
+    history: Vec<ReadHistory>,
     #[serde(default, rename = "moby.buildkit.cache.v0")]
     cache: Option<String>,
 }
@@ -47,38 +52,60 @@ struct ReadRootfs {
     diff_ids: Vec<Digest>,
 }
 
+#[derive(Deserialize)]
+struct ReadHistory {
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    empty_layer: bool,
+}
+
 /// What was read of a config.
 #[derive(Default)]
 pub(super) struct Inline {
     pub(super) ledger: Ledger,
-    /// Whether there was something, and nothing of kiln's.
-    pub(super) is_foreign: bool,
+    /// What there is of BuildKit's, where there is nothing of kiln's.
+    pub(super) foreign: Option<Foreign>,
 }
 
 /// Puts what was gathered into the config of an image of these layers, as far as it is about them.
 ///
 /// # Errors
 /// When it cannot be encoded.
-pub fn inline(image: &mut Image, gathered: &Gathered, layers: &[Layer]) -> Result<(), ImageError> {
+pub fn inline(images: &Images, image: &mut Image, gathered: &Gathered, layers: &[Layer]) -> Result<(), ImageError> {
     let in_image: HashSet<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
     let mut ledger = Ledger { layers: gathered.layers.clone(), steps: gathered.steps.clone() };
     ledger.steps.retain(|step| built(&step.outputs).all(|layer| in_image.contains(&layer.diff_id)));
-    if ledger.steps.is_empty() {
+    let mut kiln = match ledger.steps.is_empty() {
+        true => None,
+        false => Some(STANDARD.encode(ledger.encode()?)),
+    };
+    let mut written = Vec::with_capacity(gathered.records.len());
+    for record in &gathered.records {
+        let result = result_in_image(images, record, layers)?;
+        written.push(WrittenRecord { record: ConfigRecord::new(record, result), kiln: kiln.take() });
+    }
+    if let Some(kiln) = kiln {
+        written.push(WrittenRecord { record: ConfigRecord::nothing(), kiln: Some(kiln) });
+    }
+    if written.is_empty() {
         return Ok(());
     }
-    let kiln = STANDARD.encode(ledger.encode()?);
-    let numbers: HashMap<Digest, usize> =
-        layers.iter().enumerate().map(|(number, layer)| (layer.diff_id, number)).collect();
-    let records = records_in_image(&ledger.steps, &numbers);
-    let mut kiln = Some(kiln);
-    let written = |record| WrittenRecord { record, kiln: kiln.take() };
-    let records: Vec<WrittenRecord> = records.into_iter().map(written).collect();
-    if records.is_empty() {
-        return Ok(());
-    }
-    let bytes = serde_json::to_vec(&records).unwrap_or_default();
+    let bytes = serde_json::to_vec(&written).unwrap_or_default();
     image.extra.insert(INLINE.to_owned(), STANDARD.encode(bytes).into());
     Ok(())
+}
+
+/// The number of the layer of an image that a result ends with, and when it was made, if the image begins with it.
+fn result_in_image(
+    images: &Images,
+    record: &Record<Vec<Layer>>,
+    layers: &[Layer],
+) -> Result<Option<(usize, SystemTime)>, ImageError> {
+    let Some(result) = record.result.as_ref().filter(|result| layers.starts_with(result)) else { return Ok(None) };
+    let Some(top) = result.last() else { return Ok(None) };
+    let made = if top.origin == Origin::Built { created(images, &top.diff_id)? } else { None };
+    Ok(Some((result.len() - 1, made.unwrap_or(SystemTime::UNIX_EPOCH))))
 }
 
 /// Takes out what a base image had: it says nothing about what is built on it.
@@ -89,24 +116,38 @@ pub fn remove_inline(image: &mut Image) {
 /// Reads the config of an image that nobody vouches for, with these layers.
 pub(super) fn read(config: &[u8], layers: &[Descriptor], name: &str) -> Result<Inline, ImageError> {
     let image: ReadImage = serde_json::from_slice(config).map_err(|error| malformed(name, &error.to_string()))?;
-    let Some(text) = image.cache else { return Ok(Inline::default()) };
+    let Some(text) = &image.cache else { return Ok(Inline::default()) };
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| malformed(name, &error.to_string()));
     let records: Vec<ReadRecord> =
-        serde_json::from_slice(&decode(&text)?).map_err(|error| malformed(name, &error.to_string()))?;
-    let Some(ledger) = records.into_iter().find_map(|record| record.kiln) else {
-        return Ok(Inline { is_foreign: true, ..Inline::default() });
+        serde_json::from_slice(&decode(text)?).map_err(|error| malformed(name, &error.to_string()))?;
+    if layers.len() != image.rootfs.diff_ids.len() {
+        return Err(malformed(name, "its config has not as many layers as its manifest"));
+    }
+    let Some(ledger) = records.iter().find_map(|record| record.kiln.as_ref()) else {
+        let layers = foreign_layers(&image, layers);
+        let records = records.into_iter().map(|record| record.record).collect();
+        return Ok(Inline { foreign: Some(Foreign::of_image(records, layers)), ..Inline::default() });
     };
-    let ledger = decode(&ledger)?;
+    let ledger = decode(ledger)?;
     if ledger.len() as u64 > LEDGER_LIMIT {
         return Err(ImageError::TooLarge { what: "cache", name: name.to_owned(), limit: LEDGER_LIMIT });
     }
     let mut ledger = Ledger::decode(&ledger, name)?;
-    if layers.len() != image.rootfs.diff_ids.len() {
-        return Err(malformed(name, "its config has not as many layers as its manifest"));
-    }
     let blobs: HashMap<&Digest, &Descriptor> = image.rootfs.diff_ids.iter().zip(layers).collect();
     for layer in &mut ledger.layers {
         layer.blob = blobs.get(&layer.diff_id).map(|blob| Descriptor::clone(blob));
     }
-    Ok(Inline { ledger, is_foreign: false })
+    Ok(Inline { ledger, foreign: None })
+}
+
+/// The layers of an image, with the times that its history tells of.
+fn foreign_layers(image: &ReadImage, blobs: &[Descriptor]) -> Vec<ForeignLayer> {
+    let mut entries = image.history.iter().filter(|entry| !entry.empty_layer);
+    let mut created = || entries.next()?.created.as_deref().and_then(parse_time);
+    let layer = |(diff_id, blob): (&Digest, &Descriptor)| ForeignLayer {
+        diff_id: *diff_id,
+        created: created().unwrap_or(SystemTime::UNIX_EPOCH),
+        blob: blob.clone(),
+    };
+    image.rootfs.diff_ids.iter().zip(blobs).map(layer).collect()
 }

@@ -4,15 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kiln_cache::{Store, StoreError};
-use kiln_solver::{Digest, Key, Observation, Output, Past, Record, Records, Step, StepError};
+use kiln_solver::{Digest, Graph, Key, Observation, Output, Past, Record, Records, Step, StepError, StepId};
 
 use super::Cache;
+use super::buildkit::Vertices;
+use super::foreign::{self, ForeignHit};
 use super::ledger::LedgerStep;
+use crate::Images;
 
 /// What the store remembers, and behind it what caches elsewhere do.
 pub struct CachedRecords {
     store: Arc<Store>,
     caches: Vec<Cache>,
+    /// What BuildKit's caches have of the steps of this build.
+    foreign: BTreeMap<StepId, ForeignHit>,
     seen: Mutex<Seen>,
 }
 
@@ -21,6 +26,8 @@ pub struct CachedRecords {
 struct Seen {
     /// The steps of caches that were hits, by the positions of both.
     used: BTreeSet<(usize, usize)>,
+    /// The caches of BuildKit's that steps which did this were found in, by the positions of the caches.
+    used_foreign: BTreeMap<Digest, usize>,
     /// What was not written down, for not all of its layers are here.
     unsaved: Vec<Unsaved>,
 }
@@ -87,7 +94,23 @@ pub(super) fn ends_with(outputs: &[Output], observation: &Observation) -> bool {
 impl CachedRecords {
     /// Asks these caches in order.
     pub fn new(store: Arc<Store>, caches: Vec<Cache>) -> Self {
-        Self { store, caches, seen: Mutex::default() }
+        Self { store, caches, foreign: BTreeMap::new(), seen: Mutex::default() }
+    }
+
+    /// Whether BuildKit wrote any of the caches: then [`CachedRecords::know`] is to be told.
+    pub fn are_foreign(&self) -> bool {
+        self.caches.iter().any(Cache::is_foreign)
+    }
+
+    /// Takes note of what BuildKit's caches have of the steps of a build, which have these keys there.
+    pub fn know(&mut self, images: &Images, graph: &Graph, vertices: &Vertices) {
+        for (number, cache) in self.caches.iter().enumerate() {
+            for (id, outputs) in foreign::find(images, graph, vertices, cache) {
+                let own = graph.own(id);
+                let name = graph.step(id).metadata.name.clone();
+                self.foreign.entry(id).or_insert(ForeignHit { cache: number, own, name, outputs });
+            }
+        }
     }
 
     /// Whether there are no caches elsewhere.
@@ -102,7 +125,9 @@ impl CachedRecords {
             let cache = self.caches.get(*cache)?;
             Some((cache.steps.get(*step)?.own, cache.name.clone()))
         };
-        seen.used.iter().filter_map(origin).collect()
+        let foreign =
+            seen.used_foreign.iter().filter_map(|(own, cache)| Some((*own, self.caches.get(*cache)?.name.clone())));
+        seen.used.iter().filter_map(origin).chain(foreign).collect()
     }
 
     /// Writes down what was found elsewhere and is here by now, so that the next build finds it here.
@@ -189,6 +214,15 @@ impl Records for CachedRecords {
         Ok(unsaved.iter().find(|unsaved| unsaved.keys.contains(key)).map(|unsaved| unsaved.outputs.clone()))
     }
 
+    fn find_step(&self, id: StepId, key: &Key) -> Result<Option<Vec<Output>>, StepError> {
+        let Some(ForeignHit { cache, own, name, outputs }) = self.foreign.get(&id) else { return Ok(None) };
+        let mut seen = self.seen();
+        seen.used_foreign.insert(*own, *cache);
+        let (own, name, outputs) = (*own, name.clone(), outputs.clone());
+        seen.unsaved.push(Unsaved { own, name, keys: vec![*key], outputs: outputs.clone() });
+        Ok(Some(outputs))
+    }
+
     fn save(&self, keys: &[Key], record: &Record<'_>) -> Result<(), StepError> {
         let own = record.step.own_digest();
         self.note_observed(&own, record.outputs);
@@ -206,7 +240,8 @@ impl Records for CachedRecords {
 
     fn may_know(&self, step: &Step) -> Result<bool, StepError> {
         let own = step.own_digest();
-        let is_elsewhere = self.caches.iter().any(|cache| cache.steps_of(&own).next().is_some());
+        let is_elsewhere = self.caches.iter().any(|cache| cache.steps_of(&own).next().is_some())
+            || self.foreign.values().any(|hit| hit.own == own);
         Ok(is_elsewhere || self.store.may_know(step)?)
     }
 

@@ -1,18 +1,16 @@
 //! A cache in the documents that BuildKit writes: a manifest or an index, over the layers and a config of the type
 //! `application/vnd.buildkit.cacheconfig.v0`. kiln's own ledger is one more blob, which BuildKit passes over.
-//!
-//! BuildKit's records go by the digests of its own operations, which kiln's do not have. So the records in the config
-//! are well-formed and lead to the right layers, but neither engine ever finds the other's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::SystemTime;
 
 use kiln_cache::Compression;
-use kiln_solver::{Cancel, Digest, Key, Layer, Origin};
-use serde::{Deserialize, Serialize};
+use kiln_solver::{Cancel, Digest, Layer, Origin};
 
 use super::Gathered;
-use super::gather::built;
-use super::ledger::{LEDGER, Ledger, LedgerLayer, LedgerStep};
+use super::buildkit::{Config, ConfigLayer, ConfigRecord, LayerAnnotations, Record};
+use super::gather::created;
+use super::ledger::{LEDGER, Ledger};
 use crate::export::{ImageOptions, MediaTypes, layer_blob};
 use crate::push::{Parcel, ParcelBlob, Place};
 use crate::registry::Content;
@@ -22,9 +20,9 @@ use crate::{ImageError, Images, push};
 /// The media type of BuildKit's cache config.
 pub(super) const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 /// Where containerd and BuildKit note the diffID of a layer.
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+pub(super) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// Where BuildKit notes when a layer was made.
-const CREATED_AT: &str = "buildkit/createdat";
+pub(super) const CREATED_AT: &str = "buildkit/createdat";
 
 /// How a cache is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,51 +48,6 @@ pub(super) struct Wrapped {
     pub(super) layers: Vec<(Layer, Descriptor)>,
 }
 
-/// BuildKit's cache config.
-#[derive(Default, Serialize)]
-pub(super) struct Config {
-    layers: Vec<ConfigLayer>,
-    records: Vec<ConfigRecord>,
-    /// Where kiln's ledger is.
-    kiln: Option<Descriptor>,
-}
-
-#[derive(Serialize)]
-struct ConfigLayer {
-    blob: Digest,
-    parent: i64,
-    annotations: ConfigAnnotations,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ConfigAnnotations {
-    media_type: String,
-    #[serde(rename = "diffID")]
-    diff_id: Digest,
-    size: u64,
-    created_at: String,
-}
-
-/// What a step came to, in BuildKit's words.
-#[derive(Serialize)]
-pub(super) struct ConfigRecord {
-    layers: Vec<ConfigResult>,
-    digest: Digest,
-}
-
-#[derive(Serialize)]
-struct ConfigResult {
-    layer: usize,
-}
-
-/// What is read of a config again.
-#[derive(Deserialize)]
-pub(super) struct ReadConfig {
-    #[serde(default)]
-    pub(super) kiln: Option<Descriptor>,
-}
-
 /// Puts what was gathered into documents; layers that are here are compressed for it.
 pub(super) fn wrap(
     images: &Images,
@@ -104,49 +57,70 @@ pub(super) fn wrap(
 ) -> Result<Wrapped, ImageError> {
     let mut ledger = Ledger { layers: gathered.layers.clone(), steps: gathered.steps.clone() };
     let mut layers = Vec::with_capacity(ledger.layers.len());
-    for made in &mut ledger.layers {
+    let mut add = |layer: Layer| {
         if cancel.is_requested() {
             return Err(ImageError::Cancelled);
         }
-        let layer = Layer { diff_id: made.diff_id, origin: Origin::Built };
-        let mut descriptor = describe(images, &layer, options, cancel)?;
-        made.blob = Some(descriptor.clone());
-        descriptor.annotations = BTreeMap::from([
-            (UNCOMPRESSED.to_owned(), made.diff_id.to_string()),
-            (CREATED_AT.to_owned(), format_time(made.created)),
-        ]);
-        layers.push((layer, descriptor));
+        let described = Described::new(images, layer, options, cancel)?;
+        let blob = described.blob.clone();
+        layers.push(described);
+        Ok(blob)
+    };
+    for made in &mut ledger.layers {
+        made.blob = Some(add(Layer { diff_id: made.diff_id, origin: Origin::Built })?);
+    }
+    let mut known: HashSet<Digest> = ledger.layers.iter().map(|made| made.diff_id).collect();
+    for layer in gathered.records.iter().filter_map(|record| record.result.as_ref()).flatten() {
+        if known.insert(layer.diff_id) {
+            add(*layer)?;
+        }
     }
     let ledger_bytes = ledger.encode()?;
     let ledger_descriptor = Descriptor::of(LEDGER, &ledger_bytes);
-    let config = Config { kiln: Some(ledger_descriptor.clone()), ..chains(&ledger.steps, &ledger.layers) };
+    let config = Config { kiln: Some(ledger_descriptor.clone()), ..chains(&gathered.records, &layers) };
     let config = serde_json::to_vec(&config).unwrap_or_default();
     let config_descriptor = Descriptor::of(CACHE_CONFIG, &config);
+    let layers: Vec<(Layer, Descriptor)> = layers.into_iter().map(Described::annotated).collect();
     let all = layers.iter().map(|(_, descriptor)| descriptor.clone()).chain([ledger_descriptor]).collect();
     let (root, root_bytes) = root(options, config_descriptor, all);
     Ok(Wrapped { root, root_bytes, config, ledger: ledger_bytes, layers })
 }
 
-/// What a layer is sent as.
-fn describe(
-    images: &Images,
-    layer: &Layer,
-    options: &ExportOptions,
-    cancel: &Cancel,
-) -> Result<Descriptor, ImageError> {
-    let image = ImageOptions {
-        compression: Some(options.compression),
-        force_compression: options.force_compression,
-        ..ImageOptions::default()
-    };
-    if options.force_compression {
-        images.ensure_made(&[*layer], cancel)?;
+/// A layer, and what it is sent as.
+struct Described {
+    layer: Layer,
+    created: Option<SystemTime>,
+    blob: Descriptor,
+}
+
+impl Described {
+    fn new(images: &Images, layer: Layer, options: &ExportOptions, cancel: &Cancel) -> Result<Self, ImageError> {
+        // Those of base images are sent as they are, which mostly is not at all: the registry has them.
+        let force_compression = options.force_compression && layer.origin == Origin::Built;
+        let image =
+            ImageOptions { compression: Some(options.compression), force_compression, ..ImageOptions::default() };
+        if force_compression {
+            images.ensure_made(&[layer], cancel)?;
+        }
+        let form = match images.is_elsewhere(&layer)? {
+            true => images.form_of(&layer)?,
+            false => layer_blob(images.store(), &layer, &image)?,
+        };
+        let blob = Descriptor::new(options.media_types.layer(form.compression), form.digest, form.size);
+        // When a base image came here makes no difference.
+        let created = match layer.origin {
+            Origin::Built => created(images, &layer.diff_id)?,
+            Origin::Image => None,
+        };
+        Ok(Self { layer, created, blob })
     }
-    let form = match images.is_elsewhere(layer)? {
-        true => images.form_of(layer)?,
-        false => layer_blob(images.store(), layer, &image)?,
-    };
-    Ok(Descriptor::new(options.media_types.layer(form.compression), form.digest, form.size))
+
+    /// With what BuildKit reads of it in a manifest.
+    fn annotated(self) -> (Layer, Descriptor) {
+        let mut annotations = BTreeMap::from([(UNCOMPRESSED.to_owned(), self.layer.diff_id.to_string())]);
+        annotations.extend(self.created.map(|created| (CREATED_AT.to_owned(), format_time(created))));
+        (self.layer, Descriptor { annotations, ..self.blob })
+    }
 }
 
 fn root(options: &ExportOptions, config: Descriptor, mut layers: Vec<Descriptor>) -> (Descriptor, Vec<u8>) {
@@ -171,52 +145,33 @@ fn root(options: &ExportOptions, config: Descriptor, mut layers: Vec<Descriptor>
 }
 
 /// BuildKit's layers, each with the one below it, and its records.
-pub(super) fn chains(steps: &[LedgerStep], layers: &[LedgerLayer]) -> Config {
+fn chains(records: &[Record<Vec<Layer>>], described: &[Described]) -> Config {
     let mut config = Config::default();
-    let known: HashMap<Digest, &LedgerLayer> = layers.iter().map(|layer| (layer.diff_id, layer)).collect();
+    let known: HashMap<Digest, &Described> = described.iter().map(|one| (one.layer.diff_id, one)).collect();
     let mut numbers: HashMap<(i64, Digest), i64> = HashMap::new();
-    for step in steps {
-        let [output] = &step.outputs[..] else { continue };
+    for record in records {
         let mut top = -1;
-        for layer in built(std::slice::from_ref(output)) {
-            let Some((made, blob)) = known.get(&layer.diff_id).and_then(|made| Some((made, made.blob.as_ref()?)))
-            else {
-                continue;
-            };
+        let mut made = None;
+        for layer in record.result.iter().flatten() {
+            let Some(Described { blob, created, .. }) = known.get(&layer.diff_id).copied() else { continue };
             let next = config.layers.len() as i64;
-            top = *numbers.entry((top, layer.diff_id)).or_insert_with_key(|(parent, _)| {
-                config.layers.push(ConfigLayer {
-                    blob: blob.digest,
-                    parent: *parent,
-                    annotations: ConfigAnnotations {
-                        media_type: blob.media_type.clone(),
-                        diff_id: made.diff_id,
-                        size: blob.size,
-                        created_at: format_time(made.created),
-                    },
-                });
+            made = created.or(made);
+            top = *numbers.entry((top, layer.diff_id)).or_insert_with_key(|(parent, diff_id)| {
+                let annotations = LayerAnnotations {
+                    media_type: blob.media_type.clone(),
+                    diff_id: *diff_id,
+                    size: blob.size,
+                    created_at: created.map(format_time).unwrap_or_default(),
+                };
+                let annotations = Some(annotations);
+                config.layers.push(ConfigLayer { blob: blob.digest, parent: *parent, annotations });
                 next
             });
         }
-        if let Ok(layer) = usize::try_from(top) {
-            let record = |key: &Key| ConfigRecord { layers: vec![ConfigResult { layer }], digest: key.0 };
-            config.records.extend(step.keys.iter().map(record));
-        }
+        let top = usize::try_from(top).ok();
+        config.records.push(ConfigRecord::new(record, top.map(|top| (top, made.unwrap_or(SystemTime::UNIX_EPOCH)))));
     }
     config
-}
-
-/// BuildKit's records over the layers of an image, which have these numbers in it.
-pub(super) fn records_in_image(steps: &[LedgerStep], numbers: &HashMap<Digest, usize>) -> Vec<ConfigRecord> {
-    let mut records = Vec::new();
-    for step in steps {
-        let [output] = &step.outputs[..] else { continue };
-        let top = built(std::slice::from_ref(output)).last().and_then(|layer| numbers.get(&layer.diff_id));
-        let Some(&layer) = top else { continue };
-        let record = |key: &Key| ConfigRecord { layers: vec![ConfigResult { layer }], digest: key.0 };
-        records.extend(step.keys.iter().map(record));
-    }
-    records
 }
 
 impl Wrapped {

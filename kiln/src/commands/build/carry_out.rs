@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_executor::sandbox::{Sandbox, SandboxSettings, hosts_with_own_name};
 use kiln_executor::{Context, Executor, Interpreters};
-use kiln_image::remote_cache::CachedRecords;
+use kiln_image::remote_cache::{CachedRecords, Vertices};
 use kiln_parser::Diagnostic;
 use kiln_parser::ignore::Ignore;
 use kiln_solver::{Cancel, Graph, Input, Layer, Operation, Output, SolveError, Source, StepError, StepId, solve};
@@ -31,6 +31,8 @@ pub(super) struct Solved {
     pub(super) explanation: String,
     /// The definition keys of the steps.
     pub(super) keys: Keys,
+    /// Those that BuildKit would give them, where somebody is told of them.
+    pub(super) vertices: Vertices,
     /// What is remembered of them, here and elsewhere.
     pub(super) records: CachedRecords,
 }
@@ -55,12 +57,13 @@ impl Builder<'_> {
         warnings: &[Diagnostic],
     ) -> Result<Solved, CliError> {
         let graph = &lowered.graph;
-        let mut records = self.records(work);
         let targets: Vec<StepId> = lowered.images.iter().flat_map(wanted).map(|input| input.step).collect();
+        let mut records = self.records(graph, &targets, executor, work);
         let Some(&first) = targets.first() else {
             let count = lowered.images.len();
             let (layers, scanned) = (vec![Vec::new(); count], vec![Scanned::default(); count]);
-            return Ok(Solved { layers, scanned, explanation: String::new(), keys: Keys::default(), records });
+            let (explanation, keys, vertices) = (String::new(), Keys::default(), Vertices::default());
+            return Ok(Solved { layers, scanned, explanation, keys, vertices, records });
         };
         let steps = Steps::new(self.progress, graph, &file.text);
         let explanations = Explanations::new(&steps, self.request.explain.is_some());
@@ -117,7 +120,11 @@ impl Builder<'_> {
         let mut made = outputs.into_iter();
         let all = lowered.images.iter().map(|image| put_together(image, &mut made)).collect::<Result<Vec<_>, _>>()?;
         let (layers, scanned) = all.into_iter().unzip();
-        Ok(Solved { layers, scanned, explanation, keys: explanations.keys(), records })
+        let vertices = match self.tells() {
+            true => self.vertices(graph, &targets, executor, work),
+            false => Vertices::default(),
+        };
+        Ok(Solved { layers, scanned, explanation, keys: explanations.keys(), vertices, records })
     }
 
     pub(super) fn executor(&self, lowered: &Lowered, work: &Work) -> Result<Executor, CliError> {

@@ -48,7 +48,8 @@ impl Builder<'_> {
             started: self.started,
             id: self.progress.build_id(),
         };
-        let told = Told { graph: &lowered.graph, keys: &solved.keys, records: &solved.records };
+        let told =
+            Told { graph: &lowered.graph, keys: &solved.keys, vertices: &solved.vertices, records: &solved.records };
         let images = self.add_inline_cache(lowered, &told, &solved.layers, work)?;
         let mut made = Vec::with_capacity(images.len());
         for (position, config) in images.into_iter().enumerate() {

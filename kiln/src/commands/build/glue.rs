@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use kiln_executor::{BoxError, ImageLayers};
+use kiln_executor::{BoxError, Executor, ImageLayers, Part};
 use kiln_frontend::{BaseImage, Resolver};
+use kiln_image::remote_cache::{Contents, Select, Selector};
 use kiln_image::{ImageError, Images, Location, Pull};
 use kiln_solver::{Cancel, Digest, Layer, Platform};
 
@@ -48,5 +49,30 @@ impl ImageLayers for Layers {
             Err(ImageError::Cancelled) => Err(Box::new(kiln_solver::StepError::Cancelled)),
             Err(error) => Err(Box::new(error)),
         }
+    }
+}
+
+/// What BuildKit's keys are made of beside the steps.
+pub(super) struct Inputs<'a> {
+    pub(super) executor: &'a Executor,
+    pub(super) images: &'a Images,
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Contents for Inputs<'_> {
+    fn of_context(&self, name: &str, selectors: &[Selector]) -> Option<Vec<Digest>> {
+        let hash = |Selector { path, select }: &Selector| {
+            let part = match select {
+                Select::Path => Part::Path(path),
+                Select::Matches => Part::Matches(path),
+                Select::Wholes => Part::Wholes(path),
+            };
+            self.executor.content_hash(name, part, self.cancel)
+        };
+        selectors.iter().map(hash).collect()
+    }
+
+    fn layers_of(&self, image: &Digest) -> Option<Vec<Digest>> {
+        Some(self.images.stack(image).ok()?.iter().map(|layer| layer.diff_id).collect())
     }
 }

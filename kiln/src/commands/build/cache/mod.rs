@@ -8,8 +8,10 @@ mod request;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::UNIX_EPOCH;
 
-use kiln_image::remote_cache::{self, Cache, CachedRecords, ExportPlace, Gathered, ImportPlace, Mode};
+use kiln_executor::Executor;
+use kiln_image::remote_cache::{self, Cache, CachedRecords, ExportPlace, Gathered, ImportPlace, Mode, Vertices};
 use kiln_image::spec::Image;
 use kiln_image::{ImageError, Images};
 use kiln_solver::{Cancel, Graph, Key, Layer, Output, StepId};
@@ -19,7 +21,7 @@ pub(super) use request::CacheRequest;
 use request::CacheTo;
 
 use super::lower::Lowered;
-use super::{Builder, Work};
+use super::{Builder, Work, glue};
 use crate::error::CliError;
 use crate::local::image_error;
 use crate::progress::Progress;
@@ -38,7 +40,7 @@ pub(super) struct Imports {
 
 /// What came of reading one.
 enum Read {
-    Cache(Cache),
+    Cache(Box<Cache>),
     Warning(String),
     /// The build was stopped.
     Nothing,
@@ -70,7 +72,7 @@ impl Imports {
         let mut caches = Vec::new();
         for thread in std::mem::take(&mut *self.reading()) {
             match thread.join() {
-                Ok(Read::Cache(cache)) => caches.push(cache),
+                Ok(Read::Cache(cache)) => caches.push(*cache),
                 Ok(Read::Warning(warning)) => self.warn(warning),
                 Ok(Read::Nothing) | Err(_) => {}
             }
@@ -101,21 +103,38 @@ fn read(images: &Images, place: &ImportPlace, progress: &Progress, cancel: &Canc
     let read = progress.during(&format!("importing cache manifest from {name}"), |group| {
         let cache = remote_cache::import(images, place, cancel).map_err(|error| image_error(&error))?;
         if cache.is_foreign() {
-            progress.note(group, "BuildKit wrote it: its keys mean nothing to kiln, and nothing in it can be used");
+            progress.note(group, "BuildKit wrote it");
         }
         Ok(cache)
     });
     match read {
-        Ok(cache) => Read::Cache(cache),
+        Ok(cache) => Read::Cache(Box::new(cache)),
         Err(_) if cancel.is_requested() => Read::Nothing,
         Err(error) => Read::Warning(format!("cannot read the cache `{name}`: {}", error.message)),
     }
 }
 
 impl Builder<'_> {
-    /// What is remembered here and in the caches elsewhere.
-    pub(super) fn records(&self, work: &Work) -> CachedRecords {
-        CachedRecords::new(work.session.store.clone(), work.caches.wait())
+    /// What is remembered here and in the caches elsewhere of the steps that make these.
+    pub(super) fn records(&self, graph: &Graph, targets: &[StepId], executor: &Executor, work: &Work) -> CachedRecords {
+        let mut records = CachedRecords::new(work.session.store.clone(), work.caches.wait());
+        if records.are_foreign() {
+            records.know(&work.images, graph, &self.vertices(graph, targets, executor, work));
+        }
+        records
+    }
+
+    /// The keys that BuildKit would give the steps that make these.
+    pub(super) fn vertices(&self, graph: &Graph, targets: &[StepId], executor: &Executor, work: &Work) -> Vertices {
+        let inputs = glue::Inputs { executor, images: &work.images, cancel: &work.cancel };
+        let since_1970 = self.request.source_date_epoch.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let time = since_1970.and_then(|time| i64::try_from(time.as_nanos()).ok());
+        Vertices::of(graph, &graph.needed(targets), &inputs, time)
+    }
+
+    /// Whether somebody is told what the steps came to.
+    pub(super) fn tells(&self) -> bool {
+        !self.request.cache.to.is_empty()
     }
 
     /// Whether files or bytes of the result are needed here.
@@ -142,7 +161,7 @@ impl Builder<'_> {
 
     /// What is told of the build.
     fn gather(&self, mode: Mode, told: &Told<'_>, layers: &[Vec<Layer>], work: &Work) -> Result<Gathered, CliError> {
-        remote_cache::gather(&work.images, told.records, told.graph, told.keys, mode, layers)
+        remote_cache::gather(&work.images, told.records, told.graph, told.keys, told.vertices, mode, layers)
             .map_err(|error| image_error(&error))
     }
 
@@ -159,7 +178,7 @@ impl Builder<'_> {
         if self.request.cache.to.contains(&CacheTo::Inline) {
             let gathered = self.gather(Mode::Min, told, layers, work)?;
             for (image, layers) in images.iter_mut().zip(layers) {
-                remote_cache::inline(image, &gathered, layers).map_err(|error| image_error(&error))?;
+                remote_cache::inline(&work.images, image, &gathered, layers).map_err(|error| image_error(&error))?;
             }
         }
         Ok(images)
@@ -214,5 +233,6 @@ impl Builder<'_> {
 pub(super) struct Told<'a> {
     pub(super) graph: &'a Graph,
     pub(super) keys: &'a Keys,
+    pub(super) vertices: &'a Vertices,
     pub(super) records: &'a CachedRecords,
 }
