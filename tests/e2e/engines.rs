@@ -1,5 +1,6 @@
-//! `kiln build --load`: into podman, Docker's daemon and containerd.
+//! Other engines: `kiln build --load` into podman, Docker's daemon and containerd; caches shared with BuildKit.
 
+mod buildkit;
 mod containerd;
 mod docker;
 

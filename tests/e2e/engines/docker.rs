@@ -9,7 +9,7 @@ use kiln_tests::{Project, World, command, users};
 use super::{DOCKERFILE, end, has_ended, path, programs, project};
 
 /// Docker's daemon, with everything that it has in one directory.
-struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     directory: PathBuf,
 }
@@ -17,7 +17,7 @@ struct Daemon {
 impl Daemon {
     /// Starts it; none where it is not installed or does not run here.
     #[expect(clippy::print_stderr, reason = "whoever runs the test is to know why it shows nothing")]
-    fn start(world: &World) -> Option<Self> {
+    pub(super) fn start(world: &World) -> Option<Self> {
         let directory = world.path().join("dockerd");
         std::fs::create_dir_all(&directory).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
@@ -43,7 +43,15 @@ impl Daemon {
         self.docker(&["version"]).output().is_ok_and(|output| output.status.success())
     }
 
-    fn docker(&self, words: &[&str]) -> Command {
+    /// Debian's `docker`, which builds with the BuildKit of its daemon.
+    pub(super) fn build(&self, words: &[&str]) -> Command {
+        let mut docker = Command::new("/usr/bin/docker");
+        docker.args(["build", "--network=none", "--progress=plain"]).args(words);
+        docker.env("DOCKER_HOST", host(&self.directory)).env("DOCKER_BUILDKIT", "1");
+        docker
+    }
+
+    pub(super) fn docker(&self, words: &[&str]) -> Command {
         let mut docker = Command::new("docker");
         docker.args(words).env("DOCKER_HOST", host(&self.directory));
         docker
