@@ -5,9 +5,9 @@
 pub(super) enum Dialect {
     /// That of Docker 20.10. A directory that matches a wildcard counts as a whole.
     V0_8,
-    /// Removes what mounts leave behind in the root, and knows how large a tmpfs is.
+    /// That of Docker 26.1. Removes what mounts leave behind in the root, and knows how large a tmpfs is.
     V0_12,
-    /// Another library writes its protocol buffers, which leaves zeros out.
+    /// That of Docker 28.5. Another library writes its protocol buffers, which leaves zeros out.
     V0_18,
 }
 

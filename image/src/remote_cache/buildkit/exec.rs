@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::dialect::{Dialect, Dialects};
 use super::json;
 use super::llb::{self, CacheOpt, CredentialOpt, ExecOp, HostIp, Meta, SecretEnv, TmpfsOpt};
-use super::operation::{Dependency, Operation, Selector, selector_of, without_nested};
+use super::operation::{Dependency, Operation, Selector, Taken, selector_of, without_nested};
 
 /// Under this name BuildKit's `--mount=type=ssh` has the agent that is given no name.
 const DEFAULT_AGENT: &str = "default";
@@ -96,20 +96,19 @@ fn mounted(mount: &Mount, dialect: Dialect) -> llb::Mount<'_> {
         mount_type,
         ..llb::Mount::default()
     };
+    // Older generations say of secrets that they are of the first input, which they are not.
+    let shown = |mount_type: u8| llb::Mount {
+        input: Some(if dialect < Dialect::V0_18 { 0 } else { NONE }),
+        output: dialect.number(0),
+        readonly: false,
+        ..plain(None, mount_type)
+    };
     match &mount.kind {
         MountKind::Bind { input, .. } => plain(*input, 0),
-        MountKind::Secret(secret) => {
-            let secret = Some(credential(secret, &secret.id));
-            llb::Mount { secret, output: dialect.number(0), readonly: false, ..plain(None, 1) }
-        }
+        MountKind::Secret(secret) => llb::Mount { secret: Some(credential(secret, &secret.id)), ..shown(1) },
         MountKind::Ssh(agent) => {
             let id = if agent.id == DEFAULT_AGENT { "" } else { &agent.id };
-            llb::Mount {
-                ssh: Some(credential(agent, id)),
-                output: dialect.number(0),
-                readonly: false,
-                ..plain(None, 2)
-            }
+            llb::Mount { ssh: Some(credential(agent, id)), ..shown(2) }
         }
         MountKind::Cache { id, sharing, input, .. } => {
             llb::Mount { cache: Some(cache(mount, id, *sharing, dialect)), ..plain(*input, 3) }
@@ -124,7 +123,7 @@ fn mounted(mount: &Mount, dialect: Dialect) -> llb::Mount<'_> {
 /// Newer generations know a cache mount by its name only where that is the one that it has by itself.
 fn cache<'a>(mount: &Mount, id: &'a str, sharing: Sharing, dialect: Dialect) -> CacheOpt<'a> {
     let is_by_itself = id.split_once('/').is_some_and(|(_, target)| target == mount.destination);
-    if dialect >= Dialect::V0_18 && !(is_by_itself && sharing == Sharing::Shared) {
+    if dialect >= Dialect::V0_12 && !(is_by_itself && sharing == Sharing::Shared) {
         return CacheOpt::default();
     }
     let sharing = match sharing {
@@ -154,12 +153,22 @@ fn dependency(exec: &Exec, position: usize, input: Input) -> Dependency {
         }
     }
     let parts: Vec<&str> = paths.iter().copied().filter(|path| *path != "/").collect();
-    let selector = |dialect| selector_of(if dialect >= Dialect::V0_12 { &paths } else { &parts });
+    let selector = |dialect| match dialect {
+        Dialect::V0_8 => selector_of(&parts),
+        Dialect::V0_12 => selector_of(&[&paths[..], &shown_of(exec, position)].concat()),
+        Dialect::V0_18 => selector_of(&paths),
+    };
     let selectors = Dialects::group(Dialect::ALL.map(|dialect| (dialect, selector(dialect))));
     let contents = match (is_known_by_content, parts.len() == paths.len()) {
         (false, _) => Vec::new(),
         (true, true) => vec![(Dialects::all(), without_nested(&paths).into_iter().map(Selector::of).collect())],
         (true, false) => vec![(Dialects::all(), vec![Selector::of("/")])],
     };
-    Dependency { input, selectors, contents }
+    Dependency { from: Taken::Step(input), selectors, contents }
+}
+
+/// Secrets and agents, which count as mounts of all of the first input where they are said to be of it.
+fn shown_of(exec: &Exec, position: usize) -> Vec<&'static str> {
+    let is_shown = |mount: &&Mount| matches!(mount.kind, MountKind::Secret(_) | MountKind::Ssh(_));
+    exec.mounts.iter().filter(|mount| position == 0 && is_shown(mount)).map(|_| "/").collect()
 }

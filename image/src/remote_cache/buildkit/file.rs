@@ -2,13 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kiln_solver::{CopyAction, Digest, FileAction, FileActionKind, FileMode, Owner, Step, UserRef};
+use kiln_solver::{CopyAction, Digest, FileAction, FileActionKind, FileMode, Input, Owner, Step, UserRef};
 use serde::Serialize;
 
 use super::dialect::{Dialect, Dialects};
 use super::json;
 use super::llb::{ChownOpt, FileActionCopy, FileActionMkDir, FileActionMkFile, NamedUserOpt, User, UserOpt};
-use super::operation::{Dependency, Operation, Select, Selector, selector_of, without_nested};
+use super::merge;
+use super::operation::{Dependency, Operation, Select, Selector, Taken, selector_of, without_nested};
 
 /// What BuildKit writes for a time that nobody gave. Older generations give none at all.
 const NO_TIME: i64 = -1;
@@ -29,26 +30,38 @@ struct Hashed {
     indexes: Option<Vec<[i64; 3]>>,
 }
 
-/// Actions as BuildKit knows them; none where it would do them in another way. `time` is what directories and files that
-/// it makes are given, in nanoseconds since 1970.
+/// The actions of a step as BuildKit knows them; none where it would do them in another way. `time` is what directories
+/// and files that it makes are given, in nanoseconds since 1970.
 pub(super) fn operation(step: &Step, actions: &[FileAction], time: Option<i64>) -> Option<Operation> {
+    let is_linked = |action: &FileAction| matches!(&action.kind, FileActionKind::Copy(copy) if copy.linked);
+    match step.inputs.split_first() {
+        Some((base, others)) if actions.iter().any(is_linked) && actions.first()?.base == Some(0) => {
+            merge::operation(*base, plain(others, &merge::apart(actions)?, time)?)
+        }
+        _ => plain(&step.inputs, actions, time),
+    }
+}
+
+/// Actions one after the other.
+fn plain(inputs: &[Input], actions: &[FileAction], time: Option<i64>) -> Option<Operation> {
     let mut digests = Vec::new();
     for timestamp in [NO_TIME].into_iter().chain(time) {
-        for &makes_parents in parents_made(step, actions) {
-            let digest = |dialect| Some((dialect, Form { dialect, timestamp, makes_parents }.digest(step, actions)?));
+        for &makes_parents in parents_made(inputs, actions) {
+            let form = |dialect| Form { dialect, timestamp, makes_parents };
+            let digest = |dialect| Some((dialect, form(dialect).digest(inputs.len(), actions)?));
             let all = Dialect::ALL.into_iter().map(digest).collect::<Option<Vec<_>>>()?;
             digests.extend(Dialects::group(all));
         }
     }
-    let dependencies = (0..step.inputs.len()).map(|position| dependency(step, actions, position)).collect();
-    Some(Operation { digests, dependencies })
+    let dependency = |(position, input): (usize, &Input)| dependency(*input, actions, position);
+    Some(Operation { digests, dependencies: inputs.iter().enumerate().map(dependency).collect() })
 }
 
 /// Whether directories are made with those above them. All are but that of a new cache mount, which is the only one in
 /// an empty tree whatever it is for.
-fn parents_made(step: &Step, actions: &[FileAction]) -> &'static [bool] {
+fn parents_made(inputs: &[Input], actions: &[FileAction]) -> &'static [bool] {
     match actions {
-        [FileAction { kind: FileActionKind::Mkdir(_), .. }] if step.inputs.is_empty() => &[true, false],
+        [FileAction { kind: FileActionKind::Mkdir(_), .. }] if inputs.is_empty() => &[true, false],
         _ => &[true],
     }
 }
@@ -60,8 +73,8 @@ struct Form {
 }
 
 impl Form {
-    fn digest(&self, step: &Step, actions: &[FileAction]) -> Option<Digest> {
-        let encode = |action: &FileAction| Some(STANDARD.encode(self.action(action, step.inputs.len())?));
+    fn digest(&self, inputs: usize, actions: &[FileAction]) -> Option<Digest> {
+        let encode = |action: &FileAction| Some(STANDARD.encode(self.action(action, inputs)?));
         let indexes: Vec<[i64; 3]> = actions.iter().map(indexes).collect();
         let hashed = Hashed {
             kind: "buildkit.file.v0",
@@ -98,7 +111,7 @@ impl Form {
             Some(FileMode::Exact(bits)) => i32::try_from(*bits).ok()?,
             Some(FileMode::Changes(_)) => return None,
         };
-        if copy.parents || copy.linked || !copy.exclude.is_empty() {
+        if copy.parents || !copy.exclude.is_empty() {
             return None;
         }
         let source = source(copy);
@@ -160,8 +173,8 @@ fn are_usual(indexes: &[[i64; 3]]) -> bool {
     (0..).zip(indexes).all(is_usual)
 }
 
-fn dependency(step: &Step, actions: &[FileAction], position: usize) -> Dependency {
-    let input = step.inputs[position];
+fn dependency(input: Input, actions: &[FileAction], position: usize) -> Dependency {
+    let from = Taken::Step(input);
     let is_changed = actions.iter().any(|action| action.base == Some(position));
     let from_input = actions.iter().filter(|action| action.from == Some(position));
     let copies = from_input.filter_map(|action| match &action.kind {
@@ -171,13 +184,13 @@ fn dependency(step: &Step, actions: &[FileAction], position: usize) -> Dependenc
     let sources: Vec<(&str, bool)> =
         copies.map(|copy| (source(copy), copy.wildcard && has_wildcards(source(copy)))).collect();
     if is_changed || sources.is_empty() {
-        return Dependency { input, selectors: vec![(Dialects::all(), None)], contents: Vec::new() };
+        return Dependency { from, selectors: vec![(Dialects::all(), None)], contents: Vec::new() };
     }
     let mut paths: Vec<&str> = sources.iter().map(|(path, _)| *path).collect();
     paths.sort_unstable_by(|one, other| other.cmp(one));
     let selectors = vec![(Dialects::all(), selector_of(&paths))];
     let contents = Dialects::group(Dialect::ALL.map(|dialect| (dialect, contents(&sources, dialect))));
-    Dependency { input, selectors, contents }
+    Dependency { from, selectors, contents }
 }
 
 /// What is hashed of these paths: plain ones each once and those with wildcards, in their order.

@@ -115,6 +115,17 @@ pub(super) struct CredentialOpt<'a> {
 }
 
 #[derive(Serialize)]
+pub(super) struct MergeOp {
+    pub(super) inputs: [MergeInput; 2],
+}
+
+#[derive(Serialize)]
+pub(super) struct MergeInput {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) input: Option<i64>,
+}
+
+#[derive(Serialize)]
 pub(super) struct FileActionCopy<'a> {
     pub(super) src: &'a str,
     pub(super) dest: &'a str,

@@ -3,7 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `llb.rs` | its operations, `json.rs` as the bytes that it hashes, `dialect.rs` what differs from version to version |
-//! | `exec.rs`, `file.rs` | steps as such operations, `operation.rs` what is common to them |
+//! | `exec.rs`, `file.rs`, `merge.rs` | steps as such operations, `operation.rs` what is common to them |
 //! | `vertices.rs` | the keys of a whole build |
 //! | `records.rs` | records by these keys, written and found |
 //! | `config.rs` | the document that they are in |
@@ -16,6 +16,7 @@ mod exec;
 mod file;
 mod json;
 mod llb;
+mod merge;
 mod operation;
 mod records;
 mod vertices;

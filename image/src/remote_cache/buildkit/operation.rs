@@ -15,11 +15,19 @@ pub(super) struct Operation {
 
 /// How an operation depends on one of its inputs.
 pub(super) struct Dependency {
-    pub(super) input: Input,
+    pub(super) from: Taken,
     /// The digests of what it selects of the input, each with the generations that give it; none is all of it.
     pub(super) selectors: Vec<(Dialects, Option<Digest>)>,
     /// By which contents the input may be known instead of by its own key, each with the generations that do so.
     pub(super) contents: Vec<(Dialects, Vec<Selector>)>,
+}
+
+/// Where an operation takes something from.
+pub(super) enum Taken {
+    /// From a step.
+    Step(Input),
+    /// From an operation that BuildKit has in the middle of a step.
+    Operation(Box<Operation>),
 }
 
 /// A part of a tree.

@@ -77,6 +77,12 @@ impl Writer {
                     hooks.extend(met.map(|(_, record)| (*record, *selector)));
                 }
                 Link::Step(..) | Link::Content(..) => {}
+                Link::Made(vertex) => {
+                    for (making, digest) in vertex.digests.iter().filter(|(making, _)| making.meet(dialects)) {
+                        let inputs = vertex.inputs.iter().map(|links| self.hooks(links, *making)).collect();
+                        hooks.push((self.record(*digest, inputs, None), None));
+                    }
+                }
             }
         }
         hooks
@@ -138,6 +144,11 @@ impl<R> Finder<'_, R> {
             Link::Content(hashing, digest) => hooks.iter().any(|(number, selector)| {
                 let there = self.records.get(*number).filter(|_| selector.is_none() && hashing.meet(dialects));
                 there.is_some_and(|there| there.digest == *digest && there.inputs.is_empty())
+            }),
+            Link::Made(vertex) => hooks.iter().any(|(number, selector)| {
+                let digest = self.records.get(*number).filter(|_| selector.is_none()).map(|there| there.digest);
+                let mut making = vertex.digests.iter().filter(|(making, _)| making.meet(dialects));
+                making.any(|(making, known)| Some(*known) == digest && self.fits(vertex, *making, *number))
             }),
             Link::Step(step, selecting, selector) => {
                 let found = self.found.get(step).map_or(&[][..], Vec::as_slice);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::dialect::Dialects;
 use super::json;
-use super::operation::{Dependency, Operation, Selector};
+use super::operation::{Dependency, Operation, Selector, Taken};
 
 /// What an input that is known by content has for the number of its output.
 const BY_CONTENT: i64 = -1;
@@ -31,8 +31,8 @@ pub struct Vertices {
     pub(super) of: BTreeMap<StepId, Vertex>,
 }
 
-/// One step.
-#[derive(Debug)]
+/// One operation.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Vertex {
     /// The digests that a record of it may have.
     pub(super) digests: Vec<(Dialects, Digest)>,
@@ -47,6 +47,8 @@ pub(super) enum Link {
     Step(StepId, Dialects, Option<Digest>),
     /// A record of nothing but a content, by its digest.
     Content(Dialects, Digest),
+    /// The record of something in the middle of a step.
+    Made(Box<Vertex>),
 }
 
 impl Vertices {
@@ -59,7 +61,7 @@ impl Vertices {
             let step = graph.step(id);
             let vertex = match &step.operation {
                 Kind::Source(Source::Image { digest, .. }) => Some(image(step, digest, contents)),
-                _ => Operation::of(step, time).and_then(|operation| vertices.vertex(graph, operation, &mut known)),
+                _ => Operation::of(step, time).and_then(|operation| vertices.vertex(graph, &operation, &mut known)),
             };
             if let Some(vertex) = vertex {
                 vertices.of.insert(id, vertex);
@@ -68,7 +70,7 @@ impl Vertices {
         vertices
     }
 
-    fn vertex(&self, graph: &Graph, operation: Operation, known: &mut Known<'_>) -> Option<Vertex> {
+    fn vertex(&self, graph: &Graph, operation: &Operation, known: &mut Known<'_>) -> Option<Vertex> {
         let links = |dependency: &Dependency| {
             let links = self.links(graph, dependency, known);
             (!links.is_empty()).then_some(links)
@@ -79,7 +81,14 @@ impl Vertices {
     }
 
     fn links(&self, graph: &Graph, dependency: &Dependency, known: &mut Known<'_>) -> Vec<Link> {
-        let Dependency { input, selectors, contents } = dependency;
+        let Dependency { from, selectors, contents } = dependency;
+        let input = match from {
+            Taken::Step(input) => input,
+            Taken::Operation(operation) => {
+                let vertex = self.vertex(graph, operation, known);
+                return vertex.map(|vertex| Link::Made(Box::new(vertex))).into_iter().collect();
+            }
+        };
         // Outputs beside the first are none that BuildKit would number in the same way.
         if input.output != 0 {
             return Vec::new();
