@@ -21,8 +21,8 @@ const TEXT_LIMIT: u64 = 32 << 20;
 const LARGEST_WINDOW: u32 = 24;
 /// Changed whenever a ledger means something else than it did.
 const VERSION: u32 = 1;
-/// As many layers as one tree may have: overlayfs takes no more.
-const MOST_LAYERS: usize = 500;
+/// As many layers as one tree may have: no more can be mounted.
+const MOST_LAYERS: usize = 999;
 /// As many layers as all trees of a ledger may have, each counted as often as it is named.
 const MOST_NAMED: usize = 1 << 20;
 

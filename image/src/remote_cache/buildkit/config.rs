@@ -11,8 +11,8 @@ use crate::spec::{Descriptor, format_time, parse_time};
 
 /// As many records and layers are taken of one document.
 const MOST: usize = 1 << 17;
-/// As many layers as one tree may have: overlayfs takes no more.
-const MOST_LAYERS: usize = 500;
+/// As many layers as one tree may have: no more can be mounted.
+const MOST_LAYERS: usize = 999;
 
 /// BuildKit's cache config.
 #[derive(Default, Serialize, Deserialize)]
