@@ -97,16 +97,9 @@ fn add_match(
 fn copy_of(path: &[u8], wildcard: bool) -> Option<CopyAction> {
     Some(CopyAction {
         source: std::str::from_utf8(path).ok()?.to_owned(),
-        destination: "/".to_owned(),
-        owner: None,
-        mode: None,
         wildcard,
         allow_empty_wildcard: true,
-        unpack: false,
-        contents_only: true,
-        parents: false,
-        linked: false,
-        exclude: Vec::new(),
+        ..CopyAction::everything()
     })
 }
 

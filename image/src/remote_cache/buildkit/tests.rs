@@ -114,15 +114,9 @@ fn copied(source: &str, destination: &str) -> CopyAction {
     CopyAction {
         source: source.to_owned(),
         destination: destination.to_owned(),
-        owner: None,
-        mode: None,
         wildcard: true,
         allow_empty_wildcard: true,
-        unpack: false,
-        contents_only: true,
-        parents: false,
-        linked: false,
-        exclude: Vec::new(),
+        ..CopyAction::everything()
     }
 }
 
