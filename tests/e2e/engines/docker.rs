@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kiln_tests::{Project, World, command, users};
 
@@ -12,12 +13,17 @@ use super::{DOCKERFILE, end, has_ended, path, programs, project};
 pub(super) struct Daemon {
     child: Child,
     directory: PathBuf,
+    /// There is one at a time: they share the machine's control groups and names of networks.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURNS: Mutex<()> = Mutex::new(());
 
 impl Daemon {
     /// Starts it; none where it is not installed or does not run here.
     #[expect(clippy::print_stderr, reason = "whoever runs the test is to know why it shows nothing")]
     pub(super) fn start(world: &World) -> Option<Self> {
+        let turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = world.path().join("dockerd");
         std::fs::create_dir_all(&directory).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
@@ -27,7 +33,7 @@ impl Daemon {
         daemon.arg("--pidfile").arg(directory.join("pid")).arg("-H").arg(host(&directory));
         let spawned = daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
         let child = spawned.expect("`dockerd` (Debian package docker.io; `make deps`)");
-        let mut daemon = Self { child, directory };
+        let mut daemon = Self { child, directory, _turn: turn };
         world.until("dockerd answers or ends", || daemon.answers() || has_ended(&daemon.child));
         if daemon.child.try_wait().unwrap().is_none() {
             return Some(daemon);
